@@ -1,0 +1,804 @@
+"""The Lambda in miniature: its Runtime API on a port of this machine, and the real `bootstrap` as a process that talks to it.
+
+The tests use it as
+
+    with function(function="def handler(event, context): return event") as root, Lambda(root) as function_:
+        assert function_.invoke({"k": 1}).json == {"k": 1}
+
+and `make run` as a program: python3 tests/runtime_api.py FOLDER [FILE.FUNCTION], the event in the variable EVENT.
+"""
+
+import collections
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import pathlib
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+import uuid
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+LIMIT = 6 * 1024 * 1024 + 100  # bytes of a buffered response; above it Lambda answers 413
+SPLIT = b"\0" * 8  # between the metadata and the body of a streamed HTTP response
+STREAMED_HTTP = "application/vnd.awslambda.http-integration-response"
+
+ROUTES = [
+    ("next", "GET", r"/2018-06-01/runtime/invocation/next"),
+    ("response", "POST", r"/2018-06-01/runtime/invocation/([^/]+)/response"),
+    ("error", "POST", r"/2018-06-01/runtime/invocation/([^/]+)/error"),
+    ("init/error", "POST", r"/2018-06-01/runtime/init/error"),
+    ("restore/next", "GET", r"/2018-06-01/runtime/restore/next"),
+    ("restore/error", "POST", r"/2018-06-01/runtime/restore/error"),
+    ("extension/register", "POST", r"/2020-01-01/extension/register"),
+    ("extension/event/next", "GET", r"/2020-01-01/extension/event/next"),
+]
+
+
+class Request:
+    """What the runtime sent: its head when that has arrived, then its body chunk by chunk.
+
+    `kind` is a name from ROUTES. Of a "response" or "error", `request_id` is the invocation's.
+    """
+
+    def __init__(self, lambda_, method, path, headers, connection):
+        self.method, self.path, self.headers = method, path, headers
+        self.connection = connection  # 1 for the first that was made, and so on
+        self.kind = self.request_id = None
+        self.time = time.monotonic()
+        self.chunks = []  # (time.monotonic(), bytes), as they arrived; one with Content-Length
+        self.trailers = http.client.HTTPMessage()
+        self.done = False  # no more of it will come
+        self.complete = False  # it came to its end
+        self.status = None  # what the API answered; 0: nothing, it closed the connection
+        self._lambda = lambda_
+
+    @property
+    def body(self):
+        return b"".join([data for _, data in self.chunks])
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def streaming(self):
+        return self.headers.get("Lambda-Runtime-Function-Response-Mode", "").lower() == "streaming"
+
+    @property
+    def error_type(self):
+        name = "Lambda-Runtime-Function-Error-Type"
+        return self.trailers.get(name) or self.headers.get(name)
+
+    def wait(self, timeout=10):
+        self._lambda.await_process(lambda: self.done, f"no end of {self}", timeout)
+        return self
+
+    def wait_chunks(self, n, timeout=10):
+        """The data of the first n chunks, as soon as they are here."""
+        self._lambda.await_process(lambda: self.done or len(self.chunks) >= n, f"no chunk {n} of {self}", timeout)
+        if len(self.chunks) < n:
+            self._lambda.fail(f"{self} ended after {len(self.chunks)} chunks, not {n}")
+        return [data for _, data in self.chunks[:n]]
+
+    def stream(self, timeout=10):
+        """The data of each chunk, as it arrives."""
+        n = 0
+        while True:
+            self._lambda.await_process(
+                lambda: self.done or len(self.chunks) > n, f"no chunk {n + 1} of {self}", timeout
+            )
+            if n == len(self.chunks):
+                return
+            yield self.chunks[n][1]
+            n += 1
+
+    def __repr__(self):
+        end = "" if self.complete else " (incomplete)" if self.done else " (on its way)"
+        return f"{self.method} {self.path} -> {self.status}{end}"
+
+
+class Fault:
+    """How the API answers one request otherwise than it should; handed to `Lambda.answers`."""
+
+    def __init__(self, status=None, *, raw=None, close=False, silently=False, after=None, taken=False, hold=None):
+        self.status = status  # this one; 0: none, the connection closes instead; None: the usual answer
+        self.raw = raw  # these bytes in place of an answer
+        self.close = close or silently or status == 0  # the connection, after the answer
+        self.silently = silently  # without the header that says so
+        self.after = after  # so many chunks of a stream, the rest unread; the connection then closes
+        self.taken = taken  # the post counts, though its answer (status 0) never arrives
+        self.hold = hold  # a threading.Event to wait for before answering
+
+
+def head(status, headers):
+    """The first bytes of an answer, up to its body."""
+    lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines + ["", ""]).encode("utf-8")
+
+
+class BadRequest(Exception):
+    pass
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection of the runtime. Stricter than http.server: RFC 9112 to the letter, for it judges the runtime."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self):
+        super().setup()
+        self.lambda_ = self.server.lambda_
+        with self.lambda_.condition:
+            self.lambda_.connections.add(self.connection)
+            self.lambda_.connected += 1
+            self.number = self.lambda_.connected
+
+    def finish(self):
+        with contextlib.suppress(OSError):
+            super().finish()
+        with self.lambda_.condition:
+            self.lambda_.connections.discard(self.connection)
+            self.lambda_.condition.notify_all()
+
+    def handle(self):
+        # A runtime that died or was killed leaves a broken connection, and that is no error of the API.
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def parse_request(self):
+        """In place of http.server's: a header of any length (X-Ray's may have 1 MiB), and no leniency."""
+        self.close_connection = False
+        self.request_version = "HTTP/1.1"
+        try:
+            line = re.fullmatch(rb"([A-Z]+) (/[!-~]*) HTTP/1\.1\r\n", self.raw_requestline)
+            if not line:
+                raise BadRequest(f"request line {self.raw_requestline!r}")
+            self.command, self.path = (word.decode("ascii") for word in line.groups())
+            self.headers = self.read_headers()
+            self.check_framing()
+        except BadRequest as error:
+            self.refuse(error)
+            return False
+        return True
+
+    def read_headers(self):
+        headers = http.client.HTTPMessage()
+        while True:
+            line = self.rfile.readline()
+            if line == b"\r\n":
+                return headers
+            if not line.endswith(b"\n"):
+                raise ConnectionError("cut")
+            field = re.fullmatch(
+                rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[^\x00-\x08\x0a-\x1f\x7f]*[!-~\x80-\xff])?)[ \t]*\r\n", line
+            )
+            if not field:
+                raise BadRequest(f"header line {line[:200]!r}")
+            headers[field[1].decode("ascii")] = field[2].decode("iso-8859-1")
+
+    def check_framing(self):
+        headers = self.headers
+        if len(headers.get_all("Host", [])) != 1:
+            raise BadRequest("not exactly one Host")
+        lengths, codings = headers.get_all("Content-Length", []), headers.get_all("Transfer-Encoding", [])
+        if len(lengths) + len(codings) != (self.command == "POST"):
+            raise BadRequest(f"{self.command} with Content-Length {lengths}, Transfer-Encoding {codings}")
+        if lengths and not re.fullmatch("[0-9]+", lengths[0]) or codings and codings[0].lower() != "chunked":
+            raise BadRequest(f"Content-Length {lengths}, Transfer-Encoding {codings}")
+
+    def refuse(self, error):
+        with self.lambda_.condition:
+            self.lambda_.violations.append(str(error))
+            self.lambda_.condition.notify_all()
+        self.reply(400, {"errorMessage": str(error), "errorType": "BadRequest"}, Fault(close=True))
+
+    def reply(self, status, document=None, fault=None, **headers):
+        """Send an answer, in one write."""
+        body = b"" if document is None else json.dumps(document).encode()
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        if status != 204:
+            fields.update({"Content-Type": "application/json", "Content-Length": len(body)})
+        self.send(fault, lambda fields: [head(status, fields) + body], fields)
+
+    def send(self, fault, wire, fields):
+        """Send what wire(header fields) yields, each piece by itself, and close where the fault or a None says so."""
+        fault = fault or Fault()
+        self.close_connection = self.close_connection or fault.close
+        if fault.close and not fault.silently:
+            fields["Connection"] = "close"
+        for piece in [] if fault.status == 0 else [fault.raw] if fault.raw is not None else wire(fields):
+            if piece is None:
+                self.close_connection = True
+            else:
+                self.connection.sendall(piece)
+
+    def do_GET(self):
+        request = Request(self.lambda_, self.command, self.path, self.headers, self.number)
+        for kind, method, path in ROUTES:
+            found = re.fullmatch(re.escape(self.lambda_.prefix) + path, self.path)
+            if found and method == self.command:
+                request.kind = kind
+                request.request_id = found[1] if found.groups() else None
+        with self.lambda_.condition:
+            self.lambda_.requests.append(request)
+            self.lambda_.condition.notify_all()
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            if request.kind is None:
+                raise BadRequest(f"{self.command} {self.path} is not of the Runtime API")
+            if self.command == "GET":
+                request.done = request.complete = True
+            getattr(self, "on_" + re.sub("[/]", "_", request.kind))(request)
+        except BadRequest as error:
+            request.status = 400
+            self.end(request)
+            self.refuse(error)
+        except OSError:
+            request.status = request.status or 0
+            self.end(request)
+            self.close_connection = True
+
+    do_POST = do_GET
+
+    def end(self, request):
+        with self.lambda_.condition:
+            request.done = True
+            self.lambda_.condition.notify_all()
+
+    def read_body(self, request, stop=None):
+        """Read a post's body into request.chunks; not further than `stop` chunks."""
+        def more(size):
+            data = self.rfile.read(size)
+            if len(data) < size:
+                raise ConnectionError("cut")
+            return data
+
+        def keep(data):
+            with self.lambda_.condition:
+                request.chunks.append((time.monotonic(), data))
+                self.lambda_.condition.notify_all()
+
+        if "Content-Length" in self.headers:
+            keep(more(int(self.headers["Content-Length"])))
+        else:
+            while len(request.chunks) != stop:
+                line = self.rfile.readline(100)
+                if not line:
+                    raise ConnectionError("cut")
+                if not re.fullmatch(rb"[0-9A-Fa-f]+\r\n", line):
+                    raise BadRequest(f"chunk size {line!r}")
+                if int(line, 16) == 0:
+                    break
+                keep(more(int(line, 16)))
+                if more(2) != b"\r\n":
+                    raise BadRequest("no line break after a chunk")
+            else:
+                self.close_connection = True
+                return
+            request.trailers = self.read_headers()
+            announced = {name.strip().lower() for name in self.headers.get("Trailer", "").split(",")}
+            for name in request.trailers:
+                if name.lower() not in announced:
+                    raise BadRequest(f"trailer {name} was not announced")
+        request.complete = True
+
+    def post(self, request, judge, **headers):
+        """Take a post: judge() gives the usual status, and its document."""
+        fault = self.lambda_.fault(request.kind) or Fault()
+        self.read_body(request, fault.after)
+        if fault.hold:
+            fault.hold.wait(10)
+        with self.lambda_.condition:
+            status, document = judge() if fault.status is None or fault.taken else (fault.status, None)
+            if fault.status is not None:
+                status, document = fault.status, {"errorMessage": "as the test wants it", "errorType": "Fault"}
+            request.status = status
+            # An attempt that the API never took is not the answer yet: the runtime sends it again.
+            request.done = True
+            self.lambda_.condition.notify_all()
+        self.reply(status, document, fault, **headers)
+
+    def on_next(self, request):
+        lambda_ = self.lambda_
+        with lambda_.condition:
+            lambda_.first_next = lambda_.first_next or time.monotonic()
+            lambda_.polling += 1
+            faults = lambda_.faults["next"]
+            try:
+                self.block(lambda: lambda_.pending or faults and (faults[0].status is not None or faults[0].raw))
+            finally:
+                lambda_.polling -= 1
+            fault = lambda_.fault("next") or Fault()
+            if fault.status is None and fault.raw is None:
+                invocation = lambda_.pending.popleft()
+                lambda_.delivered[invocation.request_id] = time.monotonic()
+                request.status, request.request_id = 200, invocation.request_id
+            else:
+                request.status = fault.status
+            lambda_.condition.notify_all()
+        if fault.hold:
+            fault.hold.wait(10)
+        if request.status != 200 or fault.raw is not None:
+            return self.reply(fault.status or 0, None, fault)
+        fields = {
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+            "Lambda-Runtime-Deadline-Ms": int((time.time() + lambda_.timeout) * 1000),
+            "Lambda-Runtime-Invoked-Function-Arn": lambda_.arn,
+            "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Parent=53995c3f42cd8ad8;Sampled=1",
+        }
+        replaced = {name.lower() for name in invocation.headers}
+        fields = {name: value for name, value in fields.items() if name.lower() not in replaced}
+        fields.update({name: value for name, value in invocation.headers.items() if value is not None})
+        self.send(fault, lambda fields: invocation.wire(fields, invocation.body), fields)
+
+    def block(self, ready):
+        """Wait, with the condition held, for as long as the runtime is at the other end."""
+        while not ready() or self.hung_up():
+            if self.lambda_.closing or self.hung_up():
+                raise ConnectionError("gone")
+            self.lambda_.condition.wait()
+
+    def hung_up(self):
+        """Whether the runtime has closed this connection: a killed worker must not be given an event."""
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def on_response(self, request):
+        lambda_ = self.lambda_
+        with lambda_.condition:
+            known = request.request_id in lambda_.delivered
+            earlier = lambda_.posts.get(request.request_id)
+            again = earlier is not None and earlier.status != 0
+            if known and not again:
+                lambda_.posts[request.request_id] = request
+                lambda_.condition.notify_all()
+
+        def judge():
+            if not known:
+                return 400, {"errorMessage": "Invalid request ID", "errorType": "InvalidRequestID"}
+            if again:
+                return 403, {"errorMessage": "State transition is not allowed", "errorType": "InvalidStateTransition"}
+            if request.kind == "response" and not request.streaming and len(request.body) > LIMIT:
+                return 413, {"errorMessage": f"Exceeded maximum allowed payload size ({LIMIT} bytes).",
+                             "errorType": "RequestEntityTooLarge"}
+            return 202, {"status": "OK"}
+
+        self.post(request, judge)
+
+    on_error = on_response
+
+    def on_init_error(self, request):
+        def judge():
+            # Workers share one environment: the first to report an error is heard.
+            if [other for other in self.lambda_.sent(request.kind) if other.status == 202]:
+                return 403, {"errorMessage": "State transition is not allowed", "errorType": "InvalidStateTransition"}
+            return 202, {"status": "OK"}
+
+        self.post(request, judge)
+
+    on_restore_error = on_init_error
+
+    def on_restore_next(self, request):
+        fault = self.lambda_.fault(request.kind)
+        with self.lambda_.condition:
+            self.lambda_.restoring = True
+            self.lambda_.condition.notify_all()
+            self.block(lambda: self.lambda_.restored)
+            self.lambda_.restoring = False
+            request.status = 200 if fault is None or fault.status is None else fault.status
+        self.reply(request.status, None, fault)
+
+    def on_extension_register(self, request):
+        identifier = str(uuid.uuid4())
+
+        def judge():
+            if self.lambda_.first_next is not None:
+                return 403, {"errorMessage": "Extension registration closed already", "errorType": "Extension.RegistrationClosed"}
+            if not request.headers.get("Lambda-Extension-Name"):
+                return 403, {"errorMessage": "Empty extension name", "errorType": "Extension.InvalidExtensionName"}
+            self.lambda_.extensions.add(identifier)
+            return 200, {"functionName": "function", "functionVersion": "$LATEST", "handler": self.lambda_.handler}
+
+        self.post(request, judge, Lambda_Extension_Identifier=identifier)
+
+    def on_extension_event_next(self, request):
+        fault = self.lambda_.fault(request.kind)
+        if fault is None and request.headers.get("Lambda-Extension-Identifier") in self.lambda_.extensions:
+            with self.lambda_.condition:
+                self.block(lambda: False)
+        request.status = 403 if fault is None or fault.status is None else fault.status
+        self.reply(request.status, {"errorMessage": "Unknown extension", "errorType": "Extension.UnknownIdentifier"}, fault)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    request_queue_size = 128
+
+
+Invocation = collections.namedtuple("Invocation", "request_id headers body wire")
+
+
+def plain(fields, body):
+    """An event's way over the wire, unless a test has another."""
+    yield head(200, {**fields, "Content-Length": len(body)}) + body
+
+
+class Source:
+    """A pipe or connection on which the function's output arrives."""
+
+    def __init__(self, fd):
+        os.set_blocking(fd, False)
+        self.fd, self.data, self.open = fd, bytearray(), True
+
+    def drain(self):
+        with contextlib.suppress(BlockingIOError):
+            while self.open:
+                try:
+                    data = os.read(self.fd, 1 << 18)
+                except ConnectionError:
+                    data = b""
+                self.data += data
+                self.open = bool(data)
+
+
+class Lambda:
+    """A Runtime API and the process that it invokes; a context manager that leaves neither behind.
+
+    task_root: the function's folder. env: variables over Lambda's own, None takes one away.
+    python: the interpreter that `python3` is on PATH. command: another runtime in place of bootstrap.
+    prefix: the API lives under this path, and its address is a URL. start=False: `start()` does it later.
+    telemetry: `_LAMBDA_TELEMETRY_LOG_FD` is open, `frames` has what came. log_sockets: the same for
+    `_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET` and `worker_logs`. output: a file in place of `log` and `stderr`.
+    """
+
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:function"
+
+    def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=sys.executable,
+                 bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
+                 log_sockets=False, output=None):
+        self.task_root, self.handler, self.prefix, self.timeout = os.path.abspath(task_root), handler, prefix, timeout
+        self.command = [os.fspath(word) for word in command or [bootstrap, *args]]
+        self.output = output
+        self.condition = threading.Condition()
+        self.requests = []  # all that the runtime sent, oldest first
+        self.violations = []  # what was not HTTP or not the Runtime API: an error at the end of `with`
+        self.pending = collections.deque()  # invocations that no `next` has taken yet
+        self.delivered = {}  # request id: time.monotonic() when its event went out
+        self.posts = {}  # request id: the response or error
+        self.faults = collections.defaultdict(collections.deque)
+        self.extensions, self.connections, self.connected = set(), set(), 0
+        self.polling = 0  # `next` calls that wait now
+        self.restoring = self.restored = self.closing = False
+        self.process = self.status = self.started = self.first_next = None
+        self.watchers = []
+
+        self.folder = tempfile.mkdtemp(prefix="lambda-")
+        shim = pathlib.Path(self.folder, "python3")  # a symbolic link would make a venv's interpreter forget its venv
+        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(os.fspath(python))} "$@"\n')
+        shim.chmod(0o755)
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server.lambda_ = self
+        self.address = "127.0.0.1:%d" % self.server.server_address[1]
+        self.acceptor = threading.Thread(target=self.accept)
+        self.acceptor.start()
+
+        self.selector = selectors.DefaultSelector()
+        self.wakeup = os.pipe()
+        self.selector.register(self.wakeup[0], selectors.EVENT_READ)
+        self.stdout, self.error, self.telemetry, self.workers = [], [], [], []
+        self.listener = None
+        if log_sockets:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(os.path.join(self.folder, "provider.sock"))
+            self.listener.listen(128)
+            self.listener.setblocking(False)
+            self.selector.register(self.listener, selectors.EVENT_READ, self.listener)
+        self.wants_telemetry = telemetry
+        self.reader = threading.Thread(target=self.read_output)
+        self.reader.start()
+
+        self.env = {
+            "PATH": f"{self.folder}:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "LAMBDA_TASK_ROOT": self.task_root,
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_LAMBDA_FUNCTION_NAME": "function",
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/function",
+            "AWS_LAMBDA_LOG_STREAM_NAME": "2025/01/31/[$LATEST]6b1a5dce3f0e4a66b8a4d2c3e0f1a2b3",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_RUNTIME_API": f"http://{self.address}{prefix}" if prefix else self.address,
+            "_HANDLER": handler,
+        }
+        if log_sockets:
+            self.env["_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"] = os.path.join(self.folder, "provider.sock")
+        # `python -W error -X dev -m unittest` is meant for the runtime as well.
+        if sys.flags.dev_mode:
+            self.env["PYTHONDEVMODE"] = "1"
+        if sys.warnoptions:
+            self.env["PYTHONWARNINGS"] = ",".join(sys.warnoptions)
+        self.env.update(env or {})
+        self.env = {name: os.fspath(value) for name, value in self.env.items() if value is not None}
+        if start:
+            try:
+                self.start()
+            except BaseException:
+                self.close()
+                raise
+
+    # ---- the process
+
+    def start(self):
+        """Start the runtime, or start it again after it ended, as Lambda does."""
+        inherited, env = [], self.env
+        if self.wants_telemetry:
+            read, write = os.pipe()
+            inherited, env = [write], {**env, "_LAMBDA_TELEMETRY_LOG_FD": str(write)}
+            self.listen(self.telemetry, read)
+        with self.condition:
+            self.status = self.first_next = None
+        self.started = time.monotonic()
+        try:
+            self.process = subprocess.Popen(
+                self.command, env=env, cwd=self.task_root, pass_fds=inherited, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=self.output or subprocess.PIPE, stderr=self.output or subprocess.PIPE,
+            )
+        finally:
+            for fd in inherited:
+                os.close(fd)
+        if not self.output:
+            # The process object must not close what this class reads.
+            self.listen(self.stdout, os.dup(self.process.stdout.fileno()))
+            self.listen(self.error, os.dup(self.process.stderr.fileno()))
+            self.process.stdout.close()
+            self.process.stderr.close()
+        watcher = threading.Thread(target=self.watch, args=(self.process,))
+        self.watchers.append(watcher)
+        watcher.start()
+
+    def watch(self, process):
+        status = process.wait()
+        with self.condition:
+            self.status = status
+            self.condition.notify_all()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=10):
+        """The exit status of the process, minus the signal's number when one ended it."""
+        self.wait_for(lambda: self.status is not None, timeout, "the process goes on")
+        return self.status
+
+    def close(self):
+        """End the process and all that it started, the API and its threads."""
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        for watcher in self.watchers:
+            watcher.join()
+        with self.condition:
+            self.closing = True
+            for connection in self.connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self.condition.notify_all()
+        with contextlib.suppress(OSError), socket.create_connection(self.server.server_address):
+            pass  # the acceptor waits for a connection, so that it need not look for `closing` every so often
+        self.acceptor.join()
+        self.server.server_close()
+        os.write(self.wakeup[1], b"x")
+        self.reader.join()
+        self.log  # what was printed last
+        self.selector.close()
+        for fd in [*self.wakeup, *[source.fd for source in self.sources()]]:
+            os.close(fd)
+        for source in self.sources():
+            source.open = False
+        if self.listener:
+            self.listener.close()
+            self.listener = None
+        shutil.rmtree(self.folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.close()
+        if self.violations and kind is None:
+            self.fail("the runtime sent what is not of the Runtime API: " + "; ".join(self.violations))
+
+    # ---- its output
+
+    def sources(self):
+        return [*self.stdout, *self.error, *self.telemetry, *self.workers]
+
+    def listen(self, sources, fd):
+        source = Source(fd)
+        with self.condition:
+            sources.append(source)
+            self.selector.register(fd, selectors.EVENT_READ, source)
+
+    def drain(self):
+        """Read what has been written. Who asks for the log reads it himself, for the thread that does may be late."""
+        with self.condition:
+            with contextlib.suppress(BlockingIOError):
+                while self.listener:
+                    self.listen(self.workers, self.listener.accept()[0].detach())
+            for source in self.sources():
+                if source.open:
+                    source.drain()
+                    if not source.open:
+                        self.selector.unregister(source.fd)
+            self.condition.notify_all()
+
+    def read_output(self):
+        while True:
+            for key, _ in self.selector.select():
+                if key.data is None:
+                    return
+            self.drain()
+
+    def collect(self, sources):
+        self.drain()
+        return b"".join([bytes(source.data) for source in sources])
+
+    @property
+    def log_bytes(self):
+        return self.collect(self.stdout)
+
+    @property
+    def log(self):
+        """All on stdout so far."""
+        return self.log_bytes.decode("utf-8", "backslashreplace")
+
+    @property
+    def stderr(self):
+        return self.collect(self.error).decode("utf-8", "backslashreplace")
+
+    @property
+    def frames(self):
+        """What came over _LAMBDA_TELEMETRY_LOG_FD: (type, microseconds, message) of each whole frame."""
+        data, at, frames = self.collect(self.telemetry), 0, []
+        while at + 16 <= len(data):
+            kind, length, stamp = struct.unpack_from(">IIQ", data, at)
+            if at + 16 + length > len(data):
+                break
+            frames.append((kind, stamp, data[at + 16 : at + 16 + length].decode("utf-8")))
+            at += 16 + length
+        return frames
+
+    @property
+    def worker_logs(self):
+        """What came over each connection to the provider socket, oldest connection first."""
+        self.drain()
+        return [source.data.decode("utf-8", "backslashreplace") for source in self.workers]
+
+    # ---- invocations
+
+    def accept(self):
+        while not self.closing:
+            self.server.handle_request()
+
+    def send(self, event={}, *, body=None, headers=None, wire=plain):
+        """Queue an invocation; its request id.
+
+        body: the event's bytes. headers: over those that Lambda sends with it, None takes one away.
+        wire(header fields, body): yields the bytes of the answer to `next`, None to close the connection.
+        """
+        headers = dict(headers or {})
+        request_id = next((v for k, v in headers.items() if k.lower() == "lambda-runtime-aws-request-id" and v), None)
+        request_id = request_id or str(uuid.uuid4())
+        body = json.dumps(event).encode() if body is None else body
+        with self.condition:
+            self.pending.append(Invocation(request_id, headers, body, wire))
+            self.condition.notify_all()
+        return request_id
+
+    def answer(self, request_id, timeout=10, whole=True):
+        """The response or error posted for an invocation; whole=False: as soon as its head is here."""
+        def ready():
+            post = self.posts.get(request_id)
+            # A post that the API dropped unread (status 0) will be sent again; one it hung up on while it streamed will not.
+            return post and (not whole or post.done and (post.status != 0 or not post.complete))
+
+        self.await_process(ready, f"no answer to {request_id}", timeout)
+        return self.posts[request_id]
+
+    def invoke(self, event={}, *, body=None, headers=None, wire=plain, timeout=10):
+        return self.answer(self.send(event, body=body, headers=headers, wire=wire), timeout)
+
+    def answers(self, kind, *faults):
+        """How the next requests of a kind are answered: a status or a Fault for each, in order."""
+        with self.condition:
+            self.faults[kind].extend(fault if isinstance(fault, Fault) else Fault(fault) for fault in faults)
+            self.condition.notify_all()
+
+    def fault(self, kind):
+        with self.condition:
+            return self.faults[kind].popleft() if self.faults[kind] else None
+
+    def restore(self, timeout=10):
+        """Wait until the runtime is ready for its snapshot, and let it go on as if restored from it."""
+        self.wait_for(lambda: self.restoring, timeout, "no restore/next")
+        with self.condition:
+            self.restored = True
+            self.condition.notify_all()
+
+    def sent(self, kind):
+        """The requests of a kind, oldest first."""
+        with self.condition:
+            return [request for request in self.requests if request.kind == kind]
+
+    @property
+    def init_error(self):
+        return next(iter(self.sent("init/error")), None)
+
+    @property
+    def restore_error(self):
+        return next(iter(self.sent("restore/error")), None)
+
+    def wait_for(self, predicate, timeout=10, what="it did not happen"):
+        """Wait until predicate() is true; it is asked after each thing that happens here."""
+        with self.condition:
+            if not self.condition.wait_for(predicate, timeout):
+                self.fail(f"{what} within {timeout} s")
+
+    def await_process(self, predicate, what, timeout=10):
+        """The same for what only a living process can do."""
+        with self.condition:
+            self.condition.wait_for(lambda: predicate() or self.status is not None, timeout)
+            if not predicate() and self.status is not None:
+                # What it sent before it died may still be on its way through a thread of the server.
+                self.condition.wait_for(lambda: predicate() or not self.connections, 1)
+            if not predicate():
+                self.fail(what + (f" within {timeout} s" if self.status is None else ", and the process has ended"))
+
+    def fail(self, what):
+        state = "runs" if self.status is None else f"ended with status {self.status}"
+        requests = "\n".join([repr(request) for request in self.requests[-10:]])
+        raise AssertionError(
+            f"{what}\n-- the process {state}\n-- last requests:\n{requests}\n-- end of stdout:\n{self.log[-4000:]}"
+            f"\n-- end of stderr:\n{self.stderr[-4000:]}"
+        )
+
+
+@contextlib.contextmanager
+def function(**files):
+    """A task root for the time of a `with`: function="source" is function.py, other names carry their suffix.
+
+    with function(function="def handler(event, context): ...", **{"package/data.json": "{}"}) as root:
+    """
+    with tempfile.TemporaryDirectory(prefix="function-") as folder:
+        for name, text in files.items():
+            path = pathlib.Path(folder, name if "." in name else name + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode("utf-8"))
+        yield folder
