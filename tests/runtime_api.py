@@ -8,11 +8,13 @@ The tests use it as
 and `make run` as a program: python3 tests/runtime_api.py FOLDER [FILE.FUNCTION], the event in the variable EVENT.
 """
 
+import base64
 import collections
 import contextlib
 import http.client
 import http.server
 import json
+import math
 import os
 import pathlib
 import re
@@ -29,6 +31,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import traceback
 import uuid
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -64,6 +67,7 @@ class Request:
         self.done = False  # no more of it will come
         self.complete = False  # it came to its end
         self.status = None  # what the API answered; 0: nothing, it closed the connection
+        self.taken = False  # the API counts it
         self._lambda = lambda_
 
     @property
@@ -119,7 +123,7 @@ class Fault:
         self.raw = raw  # these bytes in place of an answer
         self.close = close or silently or status == 0  # the connection, after the answer
         self.silently = silently  # without the header that says so
-        self.after = after  # so many chunks of a stream, the rest unread; the connection then closes
+        self.after = after  # so many chunks, the rest unread; the connection then closes
         self.taken = taken  # the post counts, though its answer (status 0) never arrives
         self.hold = hold  # a threading.Event to wait for before answering
 
@@ -166,6 +170,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = False
         self.request_version = "HTTP/1.1"
         try:
+            if not self.raw_requestline.endswith(b"\n") and len(self.raw_requestline) < 65537:
+                raise ConnectionError("cut")
             line = re.fullmatch(rb"([A-Z]+) (/[!-~]*) HTTP/1\.1\r\n", self.raw_requestline)
             if not line:
                 raise BadRequest(f"request line {self.raw_requestline!r}")
@@ -275,7 +281,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 request.chunks.append((time.monotonic(), data))
                 self.lambda_.condition.notify_all()
 
-        if "Content-Length" in self.headers:
+        if stop != 0 and "Content-Length" in self.headers:
             keep(more(int(self.headers["Content-Length"])))
         else:
             while len(request.chunks) != stop:
@@ -306,11 +312,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault.hold:
             fault.hold.wait(10)
         with self.lambda_.condition:
-            status, document = judge() if fault.status is None or fault.taken else (fault.status, None)
+            status, document = judge()
+            request.taken = status < 300 and (fault.status is None or fault.taken)
             if fault.status is not None:
                 status, document = fault.status, {"errorMessage": "as the test wants it", "errorType": "Fault"}
             request.status = status
-            # An attempt that the API never took is not the answer yet: the runtime sends it again.
             request.done = True
             self.lambda_.condition.notify_all()
         self.reply(status, document, fault, **headers)
@@ -370,7 +376,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with lambda_.condition:
             known = request.request_id in lambda_.delivered
             earlier = lambda_.posts.get(request.request_id)
-            again = earlier is not None and earlier.status != 0
+            again = earlier is not None and earlier.taken
             if known and not again:
                 lambda_.posts[request.request_id] = request
                 lambda_.condition.notify_all()
@@ -392,7 +398,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def on_init_error(self, request):
         def judge():
             # Workers share one environment: the first to report an error is heard.
-            if [other for other in self.lambda_.sent(request.kind) if other.status == 202]:
+            if [other for other in self.lambda_.sent(request.kind) if other.taken and other.time > self.lambda_.started]:
                 return 403, {"errorMessage": "State transition is not allowed", "errorType": "InvalidStateTransition"}
             return 202, {"status": "OK"}
 
@@ -433,8 +439,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
     request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        self.lambda_.violations.append(traceback.format_exc())
 
 
 Invocation = collections.namedtuple("Invocation", "request_id headers body wire")
@@ -454,13 +462,15 @@ class Source:
 
     def drain(self):
         with contextlib.suppress(BlockingIOError):
-            while self.open:
+            for _ in range(16):  # a pipe holds 1 MiB at most, and who never stops printing shall not keep us here
                 try:
-                    data = os.read(self.fd, 1 << 18)
+                    data = os.read(self.fd, 1 << 16)
                 except ConnectionError:
                     data = b""
                 self.data += data
                 self.open = bool(data)
+                if not data:
+                    return
 
 
 class Lambda:
@@ -502,7 +512,7 @@ class Lambda:
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.lambda_ = self
         self.address = "127.0.0.1:%d" % self.server.server_address[1]
-        self.acceptor = threading.Thread(target=self.accept)
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
         self.acceptor.start()
 
         self.selector = selectors.DefaultSelector()
@@ -517,7 +527,7 @@ class Lambda:
             self.listener.setblocking(False)
             self.selector.register(self.listener, selectors.EVENT_READ, self.listener)
         self.wants_telemetry = telemetry
-        self.reader = threading.Thread(target=self.read_output)
+        self.reader = threading.Thread(target=self.read_output, daemon=True)
         self.reader.start()
 
         self.env = {
@@ -557,29 +567,25 @@ class Lambda:
 
     def start(self):
         """Start the runtime, or start it again after it ended, as Lambda does."""
-        inherited, env = [], self.env
-        if self.wants_telemetry:
-            read, write = os.pipe()
-            inherited, env = [write], {**env, "_LAMBDA_TELEMETRY_LOG_FD": str(write)}
-            self.listen(self.telemetry, read)
+        self.kill()
+        env, pipes = self.env, {}
+        if not self.output:
+            pipes = {name: self.pipe(sources) for name, sources in (("stdout", self.stdout), ("stderr", self.error))}
+        inherited = [self.pipe(self.telemetry)] if self.wants_telemetry else []
+        for fd in inherited:
+            env = {**env, "_LAMBDA_TELEMETRY_LOG_FD": str(fd)}
         with self.condition:
             self.status = self.first_next = None
         self.started = time.monotonic()
         try:
             self.process = subprocess.Popen(
                 self.command, env=env, cwd=self.task_root, pass_fds=inherited, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=self.output or subprocess.PIPE, stderr=self.output or subprocess.PIPE,
+                stdin=subprocess.DEVNULL, **(pipes or {"stdout": self.output, "stderr": self.output}),
             )
         finally:
-            for fd in inherited:
+            for fd in [*pipes.values(), *inherited]:
                 os.close(fd)
-        if not self.output:
-            # The process object must not close what this class reads.
-            self.listen(self.stdout, os.dup(self.process.stdout.fileno()))
-            self.listen(self.error, os.dup(self.process.stderr.fileno()))
-            self.process.stdout.close()
-            self.process.stderr.close()
-        watcher = threading.Thread(target=self.watch, args=(self.process,))
+        watcher = threading.Thread(target=self.watch, args=(self.process,), daemon=True)
         self.watchers.append(watcher)
         watcher.start()
 
@@ -588,6 +594,14 @@ class Lambda:
         with self.condition:
             self.status = status
             self.condition.notify_all()
+
+    def kill(self):
+        """Kill the process and what it left behind, as Lambda does before it starts another in its place."""
+        if self.process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        for watcher in self.watchers:
+            watcher.join()
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -599,11 +613,7 @@ class Lambda:
 
     def close(self):
         """End the process and all that it started, the API and its threads."""
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        for watcher in self.watchers:
-            watcher.join()
+        self.kill()
         with self.condition:
             self.closing = True
             for connection in self.connections:
@@ -639,6 +649,11 @@ class Lambda:
 
     def sources(self):
         return [*self.stdout, *self.error, *self.telemetry, *self.workers]
+
+    def pipe(self, sources):
+        read, write = os.pipe()
+        self.listen(sources, read)
+        return write
 
     def listen(self, sources, fd):
         source = Source(fd)
@@ -726,8 +741,8 @@ class Lambda:
         """The response or error posted for an invocation; whole=False: as soon as its head is here."""
         def ready():
             post = self.posts.get(request_id)
-            # A post that the API dropped unread (status 0) will be sent again; one it hung up on while it streamed will not.
-            return post and (not whole or post.done and (post.status != 0 or not post.complete))
+            # A post that arrived but was dropped (status 0) is sent again; one that was cut is not.
+            return post and (not whole or post.taken or post.done and (post.status != 0 or not post.complete))
 
         self.await_process(ready, f"no answer to {request_id}", timeout)
         return self.posts[request_id]
@@ -759,11 +774,11 @@ class Lambda:
 
     @property
     def init_error(self):
-        return next(iter(self.sent("init/error")), None)
+        return next((request for request in self.sent("init/error") if request.done), None)
 
     @property
     def restore_error(self):
-        return next(iter(self.sent("restore/error")), None)
+        return next((request for request in self.sent("restore/error") if request.done), None)
 
     def wait_for(self, predicate, timeout=10, what="it did not happen"):
         """Wait until predicate() is true; it is asked after each thing that happens here."""
@@ -802,3 +817,195 @@ def function(**files):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode("utf-8"))
         yield folder
+
+
+# ---- make run: the function's log goes to stderr as it comes, the response to stdout, the rest to stderr
+
+LONGEST = 900  # seconds: what Lambda allows a function at most
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(folder, handler=""):
+    if sys.version_info < (3, 9):
+        sys.exit(f"Python {sys.version.split()[0]} is too old: 3.9 or later, as in make run PYTHON=python3.13")
+    if not os.path.isdir(folder):
+        sys.exit(f"TASK_ROOT={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    handler = handler or find_handler(folder)
+    event = read_event(os.environ.get("EVENT", ""), folder)
+    for number in INTERRUPTS:
+        signal.signal(number, leave)
+    with Lambda(folder, handler, start=False, timeout=LONGEST, output=sys.stderr) as lambda_:
+        lambda_.env = environment(lambda_.env)
+        lambda_.restored = True  # a function for SnapStart goes on at once
+        request_id = lambda_.send(body=event)
+        lambda_.start()
+        return show(lambda_, request_id)
+
+
+def leave(number, frame):
+    """End at a signal: once, for a second Ctrl-C shall not keep the process from being put away."""
+    for other in INTERRUPTS:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def find_handler(folder):
+    """The handler that the folder seems to have, function.handler first."""
+    files = sorted(path.name for path in pathlib.Path(folder).glob("*.py"))
+    names = ["function.py", "lambda_function.py", "app.py", "main.py", "index.py", "handler.py"]
+    file = next((name for name in names if name in files), files[0] if len(files) == 1 else None)
+    if file is None:
+        sys.exit(f"TASK_ROOT={folder} has {', '.join(files) or 'no .py file'}: pass HANDLER=file.function")
+    source = pathlib.Path(folder, file).read_text("utf-8", "replace")
+    defined = [name for name in ("handler", "lambda_handler") if re.search(rf"^(async )?(def +|class +)?{name}\b", source, re.M)]
+    handler = f"{file[:-3]}.{defined[0] if defined else 'handler'}"
+    if handler != "function.handler":
+        print(f"HANDLER={handler}", file=sys.stderr)
+    return handler
+
+
+def read_event(given, folder):
+    """The bytes of the event: given as JSON or as @file, else event.json in the folder, else {}."""
+    path = given[1:] if given.startswith("@") else os.path.join(folder, "event.json")
+    name = f"EVENT={given}" if given.startswith("@") else "EVENT" if given else path
+    try:
+        text = given if name == "EVENT" else pathlib.Path(path).read_text("utf-8-sig")
+        json.loads(text)
+        return text.encode("utf-8")
+    except FileNotFoundError:
+        if not given:
+            return b"{}"
+        sys.exit(f"{name}: no such file")
+    except OSError as error:
+        sys.exit(f"{name}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"{name} is not JSON: {error}")
+
+
+def environment(lambdas):
+    """The caller's variables, since a function is configured through them, under those that Lambda itself sets."""
+    fixed = {name: value for name, value in lambdas.items() if not name.startswith("AWS_") or name == "AWS_LAMBDA_RUNTIME_API"}
+    fixed["PATH"] = lambdas["PATH"].split(":")[0] + ":" + os.environ.get("PATH", os.defpath)
+    return {**lambdas, **os.environ, **fixed}
+
+
+def show(lambda_, request_id):
+    """Print what comes of the invocation, and give the exit status."""
+    def ended():
+        return lambda_.init_error or lambda_.restore_error or lambda_.status is not None
+
+    try:
+        lambda_.wait_for(lambda: request_id in lambda_.posts or ended(), LONGEST)
+        answer = lambda_.init_error or lambda_.restore_error or lambda_.answer(request_id, LONGEST, whole=False)
+        failed = (show_stream if answer.streaming else show_document)(answer)
+        # The invocation lasts until the next one is asked for: what the function still says belongs to it.
+        lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, LONGEST)
+    except AssertionError:
+        answer, failed = None, True
+        if lambda_.status is None:
+            say(f"{request_id} Task timed out after {LONGEST}.00 seconds")
+        else:
+            how = f"exit status {lambda_.status}" if lambda_.status >= 0 else f"signal {signal.Signals(-lambda_.status).name}"
+            say(f"RequestId: {request_id} Error: Runtime exited with error: {how}")
+    report(lambda_, request_id, answer)
+    return 1 if failed else 0
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def write(data):
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def show_document(answer):
+    """A buffered response or an error; whether it is an error."""
+    answer.wait(LONGEST)
+    say("")
+    body = answer.body
+    if answer.status == 413:
+        body = json.dumps({
+            "errorMessage": f"Response payload size exceeded maximum allowed payload size ({LIMIT} bytes).",
+            "errorType": "Function.ResponseSizeTooLarge",
+        }).encode()
+    with contextlib.suppress(ValueError):
+        if answer.headers.get("Content-Type", "").startswith("application/json"):
+            body = pretty(body.decode("utf-8")).encode("utf-8") + b"\n"
+    write(body)
+    say("" if body.endswith(b"\n") else "\n")
+    return answer.kind != "response" or answer.status == 413
+
+
+def show_stream(answer):
+    """The chunks as they arrive, after the metadata if there is; whether the function failed on the way."""
+    say("")
+    metadata = b"" if answer.headers.get("Content-Type") == STREAMED_HTTP else None
+    last = b"\n"
+    for chunk in answer.stream(LONGEST):
+        if metadata is not None:
+            metadata += chunk
+            if SPLIT not in metadata:
+                continue
+            head, chunk = metadata.split(SPLIT, 1)
+            say(pretty(head.decode("utf-8")) + "\n")
+            metadata = None
+        if chunk:
+            write(chunk)
+            last = chunk
+    say("" if last.endswith(b"\n") else "\n")
+    if answer.complete and not answer.error_type:
+        return False
+    document = base64.b64decode(answer.trailers.get("Lambda-Runtime-Function-Error-Body", ""))
+    say(pretty(document.decode("utf-8")) + "\n" if document else "the stream was cut\n")
+    return True
+
+
+def pretty(text):
+    """JSON with line breaks and indentation, its numbers and strings as they were written."""
+    json.loads(text)
+    lines, depth = [""], 0
+    for token in re.findall(r'"(?:[^"\\]|\\.)*"|\[\s*\]|\{\s*\}|[\[\]{},:]|[^\s\[\]{},:"]+', text):
+        depth += (token in ("[", "{")) - (token in ("]", "}"))
+        if token in ("]", "}"):
+            lines.append("  " * depth)
+        lines[-1] += {":": ": "}.get(token, token if token.startswith('"') else "".join(token.split()))
+        if token in ("[", "{", ","):
+            lines.append("  " * depth)
+    return "\n".join(lines)
+
+
+def report(lambda_, request_id, answer):
+    """The line that Lambda ends an invocation with; its init is billed as well."""
+    fields = {}
+    started = lambda_.delivered.get(request_id)
+    init = ((lambda_.first_next or time.monotonic()) - lambda_.started) * 1000
+    if started:
+        ended = answer.chunks[-1][0] if answer and answer.chunks else time.monotonic()
+        duration = (ended - started) * 1000
+        fields["Duration"] = f"{duration:.2f} ms"
+        fields["Billed Duration"] = f"{math.ceil(duration + init)} ms"
+    fields["Memory Size"] = lambda_.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] + " MB"
+    memory = peak_memory(lambda_.process.pid)
+    if memory:
+        fields["Max Memory Used"] = f"{memory} MB"
+    fields["Init Duration"] = f"{init:.2f} ms"
+    say(f"REPORT RequestId: {request_id}\t" + "\t".join(f"{name}: {value}" for name, value in fields.items()))
+
+
+def peak_memory(pid):
+    """The process's in MB, rounded up; None when it is gone."""
+    try:
+        return math.ceil(int(re.search(r"VmHWM:\s*([0-9]+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024)
+    except (OSError, TypeError):  # no such file, or no memory left in it
+        found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], stdout=subprocess.PIPE).stdout.strip()
+        return math.ceil(int(found) / 1024) if int(found or 0) else None
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter says so once more
+        sys.exit(141)
