@@ -17,5 +17,15 @@ run:  ## invoke a function once: TASK_ROOT=folder HANDLER=file.function EVENT='{
 test:  ## the tests: standard library only, no network, under a minute
 	@$(PYTHON) -m unittest discover -s tests
 
+FUNCTION ?= tests/hello
+PYTHON_PREFIX ?=
+ARCH ?=
+export ARCH
+dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
+	@$(PYTHON) tests/package.py function "$(FUNCTION)"
+
+layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
+	@$(PYTHON) tests/package.py layer $(if $(PYTHON_PREFIX),--prefix "$(PYTHON_PREFIX)")
+
 clean:  ## remove build/ and dist/
 	@rm -rf build dist

@@ -456,9 +456,9 @@ def plain(fields, body):
 class Source:
     """A pipe or connection on which the function's output arrives."""
 
-    def __init__(self, fd):
+    def __init__(self, fd, echo=None):
         os.set_blocking(fd, False)
-        self.fd, self.data, self.open = fd, bytearray(), True
+        self.fd, self.echo, self.data, self.open = fd, echo, bytearray(), True
 
     def drain(self):
         with contextlib.suppress(BlockingIOError):
@@ -471,6 +471,8 @@ class Source:
                 self.open = bool(data)
                 if not data:
                     return
+                if self.echo:
+                    self.echo(data)
 
 
 class Lambda:
@@ -480,17 +482,17 @@ class Lambda:
     python: the interpreter that `python3` is on PATH. command: another runtime in place of bootstrap.
     prefix: the API lives under this path, and its address is a URL. start=False: `start()` does it later.
     telemetry: `_LAMBDA_TELEMETRY_LOG_FD` is open, `frames` has what came. log_sockets: the same for
-    `_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET` and `worker_logs`. output: a file in place of `log` and `stderr`.
+    `_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET` and `worker_logs`. echo: `log` has stderr too, and echo(bytes) gets it as it comes.
     """
 
     arn = "arn:aws:lambda:us-east-1:123456789012:function:function"
 
     def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=sys.executable,
                  bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
-                 log_sockets=False, output=None):
+                 log_sockets=False, echo=None):
         self.task_root, self.handler, self.prefix, self.timeout = os.path.abspath(task_root), handler, prefix, timeout
         self.command = [os.fspath(word) for word in command or [bootstrap, *args]]
-        self.output = output
+        self.echo = echo
         self.condition = threading.Condition()
         self.requests = []  # all that the runtime sent, oldest first
         self.violations = []  # what was not HTTP or not the Runtime API: an error at the end of `with`
@@ -568,9 +570,9 @@ class Lambda:
     def start(self):
         """Start the runtime, or start it again after it ended, as Lambda does."""
         self.kill()
-        env, pipes = self.env, {}
-        if not self.output:
-            pipes = {name: self.pipe(sources) for name, sources in (("stdout", self.stdout), ("stderr", self.error))}
+        env = self.env
+        stdout = self.pipe(self.stdout, self.echo)
+        stderr = stdout if self.echo else self.pipe(self.error)
         inherited = [self.pipe(self.telemetry)] if self.wants_telemetry else []
         for fd in inherited:
             env = {**env, "_LAMBDA_TELEMETRY_LOG_FD": str(fd)}
@@ -580,10 +582,10 @@ class Lambda:
         try:
             self.process = subprocess.Popen(
                 self.command, env=env, cwd=self.task_root, pass_fds=inherited, start_new_session=True,
-                stdin=subprocess.DEVNULL, **(pipes or {"stdout": self.output, "stderr": self.output}),
+                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             )
         finally:
-            for fd in [*pipes.values(), *inherited]:
+            for fd in {stdout, stderr, *inherited}:
                 os.close(fd)
         watcher = threading.Thread(target=self.watch, args=(self.process,), daemon=True)
         self.watchers.append(watcher)
@@ -650,13 +652,13 @@ class Lambda:
     def sources(self):
         return [*self.stdout, *self.error, *self.telemetry, *self.workers]
 
-    def pipe(self, sources):
+    def pipe(self, sources, echo=None):
         read, write = os.pipe()
-        self.listen(sources, read)
+        self.listen(sources, read, echo)
         return write
 
-    def listen(self, sources, fd):
-        source = Source(fd)
+    def listen(self, sources, fd, echo=None):
+        source = Source(fd, echo)
         with self.condition:
             sources.append(source)
             self.selector.register(fd, selectors.EVENT_READ, source)
@@ -834,7 +836,7 @@ def main(folder, handler=""):
     event = read_event(os.environ.get("EVENT", ""), folder)
     for number in INTERRUPTS:
         signal.signal(number, leave)
-    with Lambda(folder, handler, start=False, timeout=LONGEST, output=sys.stderr) as lambda_:
+    with Lambda(folder, handler, start=False, timeout=LONGEST, echo=show_log) as lambda_:
         lambda_.env = environment(lambda_.env)
         lambda_.restored = True  # a function for SnapStart goes on at once
         request_id = lambda_.send(body=event)
@@ -894,21 +896,37 @@ def show(lambda_, request_id):
     def ended():
         return lambda_.init_error or lambda_.restore_error or lambda_.status is not None
 
-    try:
+    answer, failed = None, True
+    with contextlib.suppress(AssertionError):  # its process ended, or its time is up
         lambda_.wait_for(lambda: request_id in lambda_.posts or ended(), LONGEST)
         answer = lambda_.init_error or lambda_.restore_error or lambda_.answer(request_id, LONGEST, whole=False)
+        if not answer.streaming:
+            answer.wait(LONGEST)
+        lambda_.drain()
         failed = (show_stream if answer.streaming else show_document)(answer)
         # The invocation lasts until the next one is asked for: what the function still says belongs to it.
         lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, LONGEST)
-    except AssertionError:
-        answer, failed = None, True
-        if lambda_.status is None:
-            say(f"{request_id} Task timed out after {LONGEST}.00 seconds")
-        else:
-            how = f"exit status {lambda_.status}" if lambda_.status >= 0 else f"signal {signal.Signals(-lambda_.status).name}"
-            say(f"RequestId: {request_id} Error: Runtime exited with error: {how}")
+    lambda_.drain()
+    if not (answer and answer.complete):
+        say(how_it_ended(lambda_.status, request_id))
     report(lambda_, request_id, answer)
     return 1 if failed else 0
+
+
+def how_it_ended(status, request_id):
+    """What Lambda writes into the log of a function that did not answer."""
+    if status is None:
+        return f"{request_id} Task timed out after {LONGEST}.00 seconds"
+    if status == 0:
+        return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
+    reason = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
+    return f"RequestId: {request_id} Error: Runtime exited with error: {reason}"
+
+
+def show_log(data):
+    # The runtime ends the lines within a record with \r, which CloudWatch shows as a line break and a terminal does not.
+    sys.stderr.buffer.write(re.sub(rb"\r(?!\n)", b"\n", data))
+    sys.stderr.buffer.flush()
 
 
 def say(text):
@@ -922,7 +940,6 @@ def write(data):
 
 def show_document(answer):
     """A buffered response or an error; whether it is an error."""
-    answer.wait(LONGEST)
     say("")
     body = answer.body
     if answer.status == 413:
@@ -958,7 +975,8 @@ def show_stream(answer):
     if answer.complete and not answer.error_type:
         return False
     document = base64.b64decode(answer.trailers.get("Lambda-Runtime-Function-Error-Body", ""))
-    say(pretty(document.decode("utf-8")) + "\n" if document else "the stream was cut\n")
+    if document:
+        say(pretty(document.decode("utf-8")) + "\n")
     return True
 
 
@@ -980,7 +998,7 @@ def report(lambda_, request_id, answer):
     """The line that Lambda ends an invocation with; its init is billed as well."""
     fields = {}
     started = lambda_.delivered.get(request_id)
-    init = ((lambda_.first_next or time.monotonic()) - lambda_.started) * 1000
+    init = ((lambda_.first_next or (answer.time if answer else time.monotonic())) - lambda_.started) * 1000
     if started:
         ended = answer.chunks[-1][0] if answer and answer.chunks else time.monotonic()
         duration = (ended - started) * 1000

@@ -1,0 +1,249 @@
+"""The Lambda in miniature itself: it judges the runtime in all other tests, so it must notice what is wrong."""
+
+import os
+import socket
+import threading
+import time
+import unittest
+
+from runtime_api import Fault, Lambda, function
+
+BASE = b"/2018-06-01/runtime/"
+NEXT = b"GET " + BASE + b"invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def post(path, headers, body):
+    return b"POST " + BASE + path + b" HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n" + body
+
+
+class Client:
+    """A runtime that the test plays itself, byte by byte."""
+
+    def __init__(self, lambda_):
+        host, port = lambda_.address.split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def receive(self):
+        """The next answer: (status, headers in lower case, body); None at the end of the connection."""
+        line = self.file.readline()
+        if not line:
+            return None
+        headers = {}
+        for field in iter(self.file.readline, b"\r\n"):
+            name, value = field.decode().split(":", 1)
+            headers[name.lower()] = value.strip()
+        return int(line.split()[1]), headers, self.file.read(int(headers.get("content-length", 0)))
+
+    def ask(self, data):
+        self.send(data)
+        return self.receive()
+
+
+class RuntimeApi(unittest.TestCase):
+    def api(self):
+        return Lambda(".", start=False)
+
+    def test_an_invocation(self):
+        with self.api() as lambda_, Client(lambda_) as client:
+            request_id = lambda_.send({"k": 1}, headers={"Lambda-Runtime-Trace-Id": None, "content-type": "text/x", "X": "é"})
+            status, headers, body = client.ask(NEXT)
+            self.assertEqual((status, body), (200, b'{"k": 1}'))
+            self.assertEqual(headers["lambda-runtime-aws-request-id"], request_id)
+            self.assertEqual(headers["content-type"], "text/x")
+            self.assertEqual(headers["x"], "é")
+            self.assertNotIn("lambda-runtime-trace-id", headers)
+            path = f"invocation/{request_id}/response".encode()
+            self.assertEqual(client.ask(post(path, b"Content-Length: 2\r\n", b"42"))[0], 202)
+            self.assertEqual(lambda_.answer(request_id).json, 42)
+            self.assertEqual(client.ask(post(path, b"Content-Length: 2\r\n", b"43"))[0], 403)
+            self.assertEqual(lambda_.answer(request_id).json, 42)
+            self.assertEqual(client.ask(post(b"invocation/other/error", b"Content-Length: 0\r\n", b""))[0], 400)
+
+    def test_what_is_not_http_or_not_the_api_fails_the_test(self):
+        length, chunked = b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n"
+        for data in (
+            NEXT.replace(b"HTTP/1.1", b"HTTP/1.0"),
+            NEXT.replace(b"Host: x", b"Host : x"),
+            NEXT.replace(b"Host: x\r\n", b""),
+            NEXT.replace(b"Host: x\r\n", b"Host: x\n"),
+            NEXT.replace(b"Host: x", b"Host: x\r\n folded"),
+            NEXT.replace(b"Host: x", b"Host: \x00"),
+            NEXT.replace(b"Host: x", b"Host: x\rInjected: y"),
+            NEXT.replace(b"next", b"previous"),
+            NEXT.replace(b"GET", b"POST"),
+            post(b"init/error", b"", b""),
+            post(b"init/error", length + length, b""),
+            post(b"init/error", length + chunked, b"0\r\n\r\n"),
+            post(b"init/error", b"Content-Length: +1\r\n", b"x"),
+            post(b"init/error", chunked, b"1 \r\nx\r\n0\r\n\r\n"),
+            post(b"init/error", chunked, b"1\r\nxy\r\n0\r\n\r\n"),
+            post(b"init/error", chunked, b"0\r\nTrailing: unannounced\r\n\r\n"),
+        ):
+            with self.subTest(data), self.assertRaisesRegex(AssertionError, "not of the Runtime API"):
+                with self.api() as lambda_, Client(lambda_) as client:
+                    self.assertEqual(client.ask(data)[0], 400)
+
+    def test_a_header_of_a_megabyte(self):
+        with self.api() as lambda_, Client(lambda_) as client:
+            cause = b"x" * 1_000_000
+            client.ask(post(b"init/error", b"Content-Length: 2\r\nLambda-Runtime-Function-XRay-Error-Cause: " + cause + b"\r\n", b"{}"))
+            self.assertEqual(len(lambda_.init_error.headers["lambda-runtime-function-xray-error-cause"]), 1_000_000)
+
+    def test_a_stream_is_recorded_as_it_arrives(self):
+        headers = b"Transfer-Encoding: chunked\r\nTrailer: A, B\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n"
+        with self.api() as lambda_, Client(lambda_) as client:
+            request_id = lambda_.send()
+            client.ask(NEXT)
+            client.send(post(f"invocation/{request_id}/response".encode(), headers, b"1\r\na\r\n"))
+            answer = lambda_.answer(request_id, whole=False)
+            self.assertEqual(answer.wait_chunks(1), [b"a"])
+            self.assertTrue(answer.streaming)
+            self.assertFalse(answer.done)
+            client.send(b"2\r\nbc\r\n0\r\nB: end\r\n\r\n")
+            self.assertEqual(b"".join(answer.stream()), b"abc")
+            self.assertEqual(client.receive()[0], 202)
+            self.assertEqual([data for _, data in answer.chunks], [b"a", b"bc"])
+            self.assertTrue(answer.complete)
+            self.assertEqual(dict(answer.trailers), {"B": "end"})
+
+    def test_a_stream_that_is_cut(self):
+        with self.api() as lambda_:
+            with Client(lambda_) as client:
+                request_id = lambda_.send()
+                client.ask(NEXT)
+                client.send(post(f"invocation/{request_id}/response".encode(), b"Transfer-Encoding: chunked\r\n", b"2\r\na"))
+            answer = lambda_.answer(request_id)
+            self.assertTrue(answer.done)
+            self.assertFalse(answer.complete)
+
+    def test_faults(self):
+        with self.api() as lambda_, Client(lambda_) as client:
+            client.send(NEXT)
+            lambda_.wait_for(lambda: lambda_.polling == 1)
+            lambda_.answers("next", 204, 500)
+            self.assertEqual([client.receive()[0], client.ask(NEXT)[0]], [204, 500])
+            lambda_.answers("next", Fault(close=True))
+            request_id = lambda_.send()
+            self.assertEqual(client.ask(NEXT)[1]["connection"], "close")
+            self.assertIsNone(client.receive())
+            path, length = f"invocation/{request_id}/response".encode(), b"Content-Length: 1\r\n"
+            lambda_.answers("response", Fault(0), Fault(0, taken=True))
+            for body in (b"1", b"2"):
+                with Client(lambda_) as other:
+                    self.assertIsNone(other.ask(post(path, length, body)))
+            with Client(lambda_) as other:
+                self.assertEqual(other.ask(post(path, length, b"3"))[0], 403)
+            self.assertEqual(lambda_.answer(request_id).json, 2)
+
+    def test_hanging_up_on_a_stream(self):
+        with self.api() as lambda_, Client(lambda_) as client:
+            request_id = lambda_.send()
+            client.ask(NEXT)
+            lambda_.answers("response", Fault(0, after=1))
+            chunked = post(f"invocation/{request_id}/response".encode(), b"Transfer-Encoding: chunked\r\n", b"1\r\na\r\n")
+            self.assertIsNone(client.ask(chunked))
+            self.assertFalse(lambda_.answer(request_id).complete)
+
+    def test_an_event_goes_over_the_wire_as_the_test_wants(self):
+        with self.api() as lambda_, Client(lambda_) as client:
+            lambda_.send({}, wire=lambda fields, body: [b"HTTP/1.1 200 OK\r\n", b"content-length:2\r\n\r\n" + body, None])
+            self.assertEqual(client.ask(NEXT), (200, {"content-length": "2"}, b"{}"))
+            self.assertIsNone(client.receive())
+
+    def test_a_poll_whose_process_has_gone_gets_no_event(self):
+        with self.api() as lambda_, Client(lambda_) as alive:
+            with Client(lambda_) as dead:
+                dead.send(NEXT)
+                lambda_.wait_for(lambda: lambda_.polling == 1)
+            lambda_.send()
+            self.assertEqual(alive.ask(NEXT)[0], 200)
+
+    def test_restore(self):
+        with self.api() as lambda_, Client(lambda_) as client:
+            client.send(b"GET " + BASE + b"restore/next HTTP/1.1\r\nHost: x\r\n\r\n")
+            lambda_.restore()
+            self.assertEqual(client.receive()[0], 200)
+
+    def test_extensions(self):
+        register = b"POST /2020-01-01/extension/register HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n%s\r\n{}"
+        event = b"GET /2020-01-01/extension/event/next HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: %s\r\n\r\n"
+        with self.api() as lambda_, Client(lambda_) as client, Client(lambda_) as extension:
+            self.assertEqual(extension.ask(register % b"")[0], 403)
+            self.assertEqual(extension.ask(event % b"unheard of")[0], 403)
+            status, headers, _ = extension.ask(register % b"Lambda-Extension-Name: x\r\n")
+            self.assertEqual(status, 200)
+            extension.send(event % headers["lambda-extension-identifier"].encode())  # never answered
+            lambda_.send()
+            client.ask(NEXT)
+            self.assertEqual(client.ask(register % b"Lambda-Extension-Name: y\r\n")[0], 403)
+
+
+class Process(unittest.TestCase):
+    def test_nothing_is_left_behind(self):
+        source = """
+            import os
+            os.set_inheritable(os.open(os.environ["FIFO"], os.O_WRONLY), True)  # open until the last process has died
+            os.fork() or os.execvp("sleep", ["sleep", "60"])
+            def handler(event, context): return "here"
+        """
+        with function(function=source) as root:
+            fifo = os.path.join(root, "fifo")
+            os.mkfifo(fifo)
+            reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            self.addCleanup(os.close, reader)
+            os.set_blocking(reader, True)
+            before = threading.active_count(), len(os.listdir("/dev/fd"))
+            with Lambda(root, env={"FIFO": fifo}, telemetry=True, log_sockets=True) as lambda_:
+                self.assertEqual(lambda_.invoke().json, "here")
+                folder = lambda_.folder
+                started = time.monotonic()
+            self.assertEqual(os.read(reader, 1), b"")
+            self.assertLess(time.monotonic() - started, 30)
+            self.assertFalse(os.path.exists(folder))
+            self.assertEqual((threading.active_count(), len(os.listdir("/dev/fd"))), before)
+
+    def test_a_dead_process_is_reported_with_its_log(self):
+        with function(function="print('last words')\nimport os\nos._exit(3)") as root, Lambda(root) as lambda_:
+            with self.assertRaisesRegex(AssertionError, "(?s)the process has ended.*status 3.*last words"):
+                lambda_.invoke()
+            self.assertEqual(lambda_.wait(), 3)
+
+    def test_a_process_that_does_not_answer_is_reported(self):
+        with function(function="import time\ndef handler(event, context): time.sleep(60)") as root, Lambda(root) as lambda_:
+            lambda_.wait_for(lambda: lambda_.polling)
+            with self.assertRaisesRegex(AssertionError, "no answer to .* within 0.1 s"):
+                lambda_.invoke(timeout=0.1)
+
+    def test_it_starts_again_after_its_end(self):
+        source = "import os\ndef handler(event, context): return os._exit(9) if event else os.getpid()"
+        with function(function=source) as root, Lambda(root) as lambda_:
+            first = lambda_.invoke(None).json
+            lambda_.send(1)
+            self.assertEqual(lambda_.wait(), 9)
+            lambda_.start()
+            self.assertNotEqual(lambda_.invoke(None).json, first)
+
+    def test_the_environment(self):
+        source = "import os\ndef handler(event, context): return dict(os.environ)"
+        with function(function=source) as root:
+            with Lambda(root, env={"MINE": "1", "TZ": None}) as lambda_:
+                environment = lambda_.invoke().json
+        self.assertEqual(environment["MINE"], "1")
+        self.assertEqual(environment["LAMBDA_TASK_ROOT"], root)
+        self.assertNotIn("TZ", environment)
+        self.assertNotIn("HOME", environment)
+
+
+if __name__ == "__main__":
+    unittest.main()
