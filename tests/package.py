@@ -1,0 +1,413 @@
+"""Build what is uploaded to Lambda.
+
+    python3 tests/package.py function FOLDER    writes dist/function.zip
+    python3 tests/package.py layer              writes dist/layer.zip
+    python3 tests/package.py layer --prefix /path/to/python    the interpreter too
+
+`make dist` and `make layer` call it. Code is compiled for the Python that runs this
+file, or for the one in the prefix. The same input gives the same bytes.
+"""
+
+import argparse
+import importlib.util
+import marshal
+import os
+import platform
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+
+from elf import Elf
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LIMIT = 250 << 20  # bytes that a function and its layers may have unpacked
+TRIPLETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+GLIBC = (2, 34)  # what Amazon Linux 2023 has
+
+# A function's folder: what version control, editors and tools leave behind.
+LEFTOVERS = re.compile(
+    r"""(__pycache__ | \.git | \.hg | \.svn | \.tox | \.nox | \.idea | \.vscode | \.aws-sam
+    | \.(mypy|pytest|ruff)_cache | \.DS_Store | \.coverage | .*~ | .*\.sw[op])$""",
+    re.VERBOSE,
+)
+# An interpreter: what no function uses. readline (GPL, for terminals), nis and
+# ossaudiodev would each bring libraries of the build machine along.
+UNUSED = re.compile(
+    r"""(tests? | idle_test | idlelib | turtledemo | turtle\.py | tkinter | _?tkinter\..*
+    | ensurepip | pydoc_data | site-packages | dist-packages | config-.* | .*\.a
+    | EXTERNALLY-MANAGED | _(c?test|xxtest|ctypes_test).*\.so | xxlimited.*\.so
+    | (readline|nis|ossaudiodev)\..*\.so)$""",
+    re.VERBOSE,
+)
+# Lambda's image has glibc; a copy of another one would break every program there.
+IN_GLIBC = re.compile(
+    r"(ld-linux.*|lib(c|m|dl|pthread|rt|util|resolv|anl|nsl|nss_.*|thread_db))\.so\.\d|ld64\.so\.\d"
+)
+
+
+class Refused(Exception):
+    """What was asked for cannot be built; the text says why and what to do."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Build what is uploaded to Lambda.")
+    parser.add_argument("--arch", default=os.environ.get("ARCH") or None, choices=["x86_64", "arm64"])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    function = kinds.add_parser("function", help="a folder with bootstrap and runtime.py")
+    function.add_argument("folder")
+    function.add_argument("--without-runtime", action="store_true", help="the layer has it")
+    function.add_argument("--output", default="dist/function.zip")
+    layer = kinds.add_parser("layer", help="bootstrap and runtime.py for /opt")
+    layer.add_argument("--prefix", help="an interpreter to put into the layer")
+    layer.add_argument("--output", default="dist/layer.zip")
+    options = parser.parse_args()
+    arch = options.arch or this_machine()
+
+    try:
+        interpreter = None
+        if options.kind == "layer" and options.prefix:
+            interpreter = Interpreter(options.prefix, arch)
+        run_reproducibly(interpreter)
+        if options.kind == "function":
+            files = function_files(options.folder, options.output)
+            root = "/var/task"
+            warn_about_binaries(files, arch)
+            if not options.without_runtime:
+                add_runtime(files, options.folder)
+        else:
+            files = interpreter.files() if interpreter else {}
+            root = "/opt"
+            add_runtime(files, options.prefix)
+        files.update(compiled(files, root))
+        write_zip(options.output, files)
+        report(options.output, files, arch if interpreter else None)
+    except (Refused, OSError) as error:
+        sys.exit(f"{os.path.basename(__file__)}: {error}")
+
+
+def run_reproducibly(interpreter):
+    """Start again on the Python to compile for, in a state that does not vary.
+
+    Before Python 3.11 the order of a frozenset in compiled code is that of its hashes.
+    """
+    python = sys.executable
+    if interpreter and interpreter.arch == this_machine():
+        python = interpreter.executable
+    elif interpreter and interpreter.version != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        raise Refused(
+            f"{interpreter.executable} does not run on this machine, and only a Python "
+            f"{interpreter.version} can compile for it: add PYTHON=python{interpreter.version}"
+        )
+    if sys.flags.no_site and not sys.flags.hash_randomization and os.path.samefile(python, sys.executable):
+        return
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment["PYTHONHASHSEED"] = "0"
+    sys.stdout.flush()
+    os.execve(python, [python, "-s", "-S", "-B", os.path.abspath(__file__)] + sys.argv[1:], environment)
+
+
+def this_machine():
+    return "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+
+
+def note(text):
+    print(f"{os.path.basename(__file__)}: {text}", file=sys.stderr)
+
+
+def some(names):
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+# ---- What goes in: a dict from the name in the zip to (content, executable) ----------
+
+
+def add_runtime(files, folder):
+    """Put bootstrap and runtime.py beside the function's files, over nothing of its own."""
+    for name, executable in (("bootstrap", True), ("runtime.py", False)):
+        with open(os.path.join(HERE, name), "rb") as file:
+            ours = file.read()
+        if files.get(name, (ours,))[0] != ours:
+            raise Refused(f"{os.path.join(folder, name)} would be replaced by this runtime's: rename or remove it")
+        files[name] = ours, executable
+    if any(name.startswith("runtime/") for name in files):
+        raise Refused(f"{os.path.join(folder, 'runtime')} would hide runtime.py: rename that folder")
+
+
+def function_files(folder, output):
+    if not os.path.isdir(folder):
+        raise Refused(f"no folder {folder}: FUNCTION=folder names the one with the function's files")
+    return read_tree(folder, lambda path: LEFTOVERS.match(os.path.basename(path)) or is_venv(path) or same(path, output))
+
+
+def read_tree(folder, skipped):
+    """The files under a folder. Symbolic links are followed: the zip holds what they point to."""
+    files = {}
+
+    def walk(path, name, parents):
+        if os.path.isdir(path):
+            real = os.path.realpath(path)
+            if real in parents:
+                raise Refused(f"{path} is a symbolic link to a folder that holds it: remove it")
+            for entry in sorted(os.listdir(path)):
+                inner = os.path.join(path, entry)
+                if not skipped(inner):
+                    walk(inner, f"{name}/{entry}" if name else entry, parents | {real})
+        elif os.path.isfile(path):
+            check_name(name)
+            with open(path, "rb") as file:
+                files[name] = file.read(), bool(os.fstat(file.fileno()).st_mode & 0o100)
+        elif os.path.islink(path):
+            raise Refused(f"{path} is a symbolic link to nothing: remove it")
+        else:
+            note(f"left out {path}: not a file")
+
+    walk(folder, "", frozenset())
+    return files
+
+
+def check_name(name):
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{name!r} is not UTF-8: rename that file") from None
+
+
+def is_venv(path):
+    return os.path.isfile(os.path.join(path, "pyvenv.cfg"))
+
+
+def same(path, other):
+    return os.path.exists(other) and os.path.samefile(path, other)
+
+
+def warn_about_binaries(files, arch):
+    """Say it here when a dependency was installed for another machine, system or Python."""
+    other_python, other_machine, binaries = [], [], {}
+    for name, (content, _) in files.items():
+        if re.search(r"\.(so|pyd|dylib)(\.|$)", name):
+            elf = Elf.read(content)
+            if not elf or elf.arch != arch:
+                other_machine.append(name)
+            else:
+                binaries[name] = elf
+            tag = re.search(r"\.cpython-(\d)(\d+)t?-[^/]*\.so$", name)
+            if tag and (int(tag[1]), int(tag[2])) != sys.version_info[:2]:
+                other_python.append(name)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if other_machine:
+        note(f"warning: not built for Linux on {arch}: {some(other_machine)} (ARCH=arm64 or x86_64 names the function's)")
+    if other_python:
+        note(f"warning: not built for Python {version}: {some(other_python)} (PYTHON=python3.X names the function's)")
+    warn_about_glibc(binaries)
+
+
+def warn_about_glibc(binaries):
+    newer = [f"{name} ({'.'.join(map(str, elf.glibc))})" for name, elf in binaries.items() if elf.glibc > GLIBC]
+    if newer:
+        want = "1 file wants" if len(newer) == 1 else f"{len(newer)} files want"
+        note(f"warning: {want} a newer glibc than Amazon Linux 2023's 2.34: {some(newer)}")
+
+
+def compiled(files, root):
+    """Code for every .py, checked against its source by nobody: /var/task and /opt cannot change.
+
+    What is compiled at run time is compiled at every cold start, since both are read-only.
+    """
+    result, broken = {}, []
+    warnings.simplefilter("ignore")  # a dependency's invalid escapes are not this user's business
+    for name, (source, _) in sorted(files.items()):
+        if name.endswith(".py"):
+            path = f"{root}/{name}"  # in tracebacks; a right one also saves the import from putting it right
+            try:
+                code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+            except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+                broken.append(name)
+                continue
+            # PEP 552: magic number, flags (1: by hash, unchecked), hash of the source.
+            head = importlib.util.MAGIC_NUMBER + struct.pack("<I", 1) + importlib.util.source_hash(source)
+            cache = importlib.util.cache_from_source(path, optimization="")
+            result[os.path.relpath(cache, root)] = head + dumped(code), False
+    if broken:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        note(f"{len(broken)} files do not compile on Python {version} and ship as they are: {some(broken)}")
+    return result
+
+
+def dumped(code):
+    """marshal.dumps, with the same bytes each time.
+
+    It marks a string to which something else refers. Names are shared by the whole process,
+    so something may be the cache of attribute look-ups, whose content depends on addresses.
+    Here there is one reference more to every string: all are marked.
+    """
+    strings = list(strings_of(code))
+    result = marshal.dumps(code)
+    strings.clear()
+    return result
+
+
+def strings_of(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (tuple, frozenset)):
+        for item in value:
+            yield from strings_of(item)
+    elif isinstance(value, type(dumped.__code__)):
+        yield from strings_of((value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars))
+        yield from strings_of((value.co_filename, value.co_name, getattr(value, "co_qualname", "")))
+        yield from strings_of(value.co_consts)
+
+
+def write_zip(output, files):
+    os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
+    part = output + ".part"
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for name, (content, executable) in sorted(files.items()):
+                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                entry.create_system = 3  # Unix: the modes below count
+                entry.external_attr = (0o100755 if executable else 0o100644) << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, content)
+        os.replace(part, output)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def report(output, files, arch):
+    size = sum(len(content) for content, _ in files.values())
+    python = platform.python_version() if arch else f"{sys.version_info[0]}.{sys.version_info[1]}"
+    print(
+        f"{output}: {len(files)} files, {megabytes(os.path.getsize(output))}, "
+        f"{megabytes(size)} unpacked (Lambda's limit for a function and its layers: 250 MB), "
+        f"Python {python}{' for ' + arch if arch else ''}"
+    )
+    if size > LIMIT:
+        note(f"warning: {megabytes(size)} unpacked is over Lambda's 250 MB: use a container image or remove files")
+
+
+def megabytes(size):
+    return f"{size / (1 << 20):.1f} MB" if size >= 1 << 20 else f"{size / 1024:.1f} kB"
+
+
+# ---- The interpreter ----------------------------------------------------------------
+
+
+class Interpreter:
+    """A Python installation: PREFIX/bin/python3, PREFIX/lib/python3.X and its libraries."""
+
+    def __init__(self, prefix, arch):
+        self.prefix = os.path.abspath(prefix)
+        if not os.path.isdir(prefix):
+            raise Refused(f"no folder {prefix}: PYTHON_PREFIX names the one that holds bin/python3")
+        if is_venv(prefix):
+            with open(os.path.join(prefix, "pyvenv.cfg")) as file:
+                home = re.search(r"^home *= *(.*)/bin/?$", file.read(), re.MULTILINE)
+            raise Refused(f"{prefix} is a virtual environment" + (f" of {home[1]}: use that" if home else ""))
+        names = os.listdir(os.path.join(prefix, "bin")) if os.path.isdir(os.path.join(prefix, "bin")) else []
+        found = [n for n in names if re.fullmatch(r"python3\.\d+t?", n) and os.path.isfile(self.path("lib", n, "os.py"))]
+        preferred = os.path.basename(os.path.realpath(self.path("bin", "python3")))
+        if preferred not in found and len(found) != 1:
+            raise Refused(f"no interpreter in {prefix}: it needs bin/python3.X and lib/python3.X/os.py")
+        self.name = preferred if preferred in found else found[0]
+        self.version = self.name[len("python"):].rstrip("t")
+        self.executable = self.path("bin", self.name)
+        with open(self.executable, "rb") as file:
+            elf = Elf.read(file.read())
+        if not elf:
+            raise Refused(f"{self.executable} is not a Linux program: PYTHON_PREFIX must be a Python built for Linux")
+        if elf.arch != arch:
+            raise Refused(f"{self.executable} is built for {elf.arch}, the layer for {arch}: choose with ARCH={elf.arch}")
+        if any("musl" in name for name in elf.needed + [elf.loader]):
+            raise Refused(f"{self.executable} is built for musl, and Lambda has glibc: use a Python built for gnu")
+        self.arch = arch
+
+    def path(self, *names):
+        return os.path.join(self.prefix, *names)
+
+    def files(self):
+        stdlib = f"lib/{self.name}"
+        tree = read_tree(self.path(stdlib), lambda p: UNUSED.match(os.path.basename(p)) or LEFTOVERS.match(os.path.basename(p)))
+        files = {f"{stdlib}/{name}": (content, False) for name, (content, _) in tree.items()}
+        with open(self.executable, "rb") as file:
+            files["bin/python3"] = file.read(), True
+        files.update(self.shared_libraries(files))
+        binaries = {}
+        for name, (content, executable) in files.items():
+            elf = Elf.read(content)
+            if elf:
+                binaries[name] = elf
+                files[name] = elf.with_library_path(os.path.relpath("lib", os.path.dirname(name))), executable
+        warn_about_glibc(binaries)
+        strip(files, [name for name, elf in binaries.items() if elf.symbols], self.arch)
+        return files
+
+    def shared_libraries(self, files):
+        """The libraries that files need and glibc does not have, from the prefix or this machine.
+
+        Lambda's LD_LIBRARY_PATH names /lib64 and /usr/lib64 before /opt/lib: where its
+        image has a library of that name, its own (patched by AWS) is used.
+        """
+        found, missing, foreign = {}, [], []
+        queue = [(name, Elf.read(content)) for name, (content, _) in sorted(files.items())]
+        while queue:
+            user, elf = queue.pop(0)
+            for needed in elf.needed if elf else ():
+                library = os.path.basename(needed)  # python-build-standalone had $ORIGIN/../lib/ before it
+                if f"lib/{library}" in found or IN_GLIBC.fullmatch(library):
+                    continue
+                for folder in self.library_folders():
+                    path = os.path.join(folder, library)
+                    if os.path.isfile(path):
+                        with open(path, "rb") as file:
+                            content = file.read()
+                        inner = Elf.read(content)
+                        if inner and inner.arch == self.arch:
+                            found[f"lib/{library}"] = content, False
+                            queue.append((library, inner))
+                            if folder != self.path("lib"):
+                                foreign.append(library)
+                            break
+                else:
+                    missing.append(f"{library} (wanted by {user})")
+        if foreign:
+            note(f"copied from this machine into lib/: {', '.join(sorted(foreign))}")
+        if missing:
+            note(f"warning: not found on this machine, and importing what wants them may fail: {some(set(missing))}")
+        return found
+
+    def library_folders(self):
+        triplet = TRIPLETS[self.arch]
+        system = [f"/usr/local/lib/{triplet}", "/usr/local/lib", f"/lib/{triplet}", f"/usr/lib/{triplet}"]
+        return [self.path("lib")] + system + ["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
+
+
+def strip(files, names, arch):
+    """Drop symbol tables and debug information, where this machine has a program for it."""
+    if not names:
+        return
+    program = shutil.which(f"{TRIPLETS[arch]}-strip") or shutil.which("strip")
+    if not program:
+        return note(f"no `strip` on this machine: {len(names)} files keep their symbols")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, str(number)) for number in range(len(names))]
+        for path, name in zip(paths, names):
+            with open(path, "wb") as file:
+                file.write(files[name][0])
+        failed = subprocess.run([program, *paths], stderr=subprocess.DEVNULL).returncode
+        for path, name in zip(paths, names):
+            with open(path, "rb") as file:
+                files[name] = file.read(), files[name][1]
+    if failed:
+        note(f"`strip` could not handle all of {len(names)} files: some keep their symbols")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""make dist and make layer: what is in the zips, and that Lambda can start it."""
+
+import ast
+import io
+import marshal
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import unittest
+import zipfile
+from contextlib import redirect_stderr, redirect_stdout
+
+import package
+from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
+from runtime_api import REPO, Lambda, function
+
+TAG = sys.implementation.cache_tag
+VERSION = "%d.%d" % sys.version_info[:2]
+GREETING = "def handler(event, context):\n    return [event, __file__]\n"
+
+
+def build(*arguments, **environment):
+    """Run package.py; its output and messages, with the exit status."""
+    result = subprocess.run(
+        [sys.executable, str(REPO / "tests/package.py"), *map(str, arguments)],
+        env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        universal_newlines=True, timeout=60,
+    )
+    return result.returncode, result.stdout
+
+
+def read(archive):
+    """{name: (mode, content)} of a zip, in its order."""
+    with zipfile.ZipFile(archive) as file:
+        return {entry.filename: (entry.external_attr >> 16, file.read(entry)) for entry in file.infolist()}
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="package-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.output = self.folder / "out/function.zip"
+
+    def pack(self, *arguments, **environment):
+        return build("function", self.folder / "code", "--output", self.output, *arguments, **environment)
+
+    def write(self, name, content=""):
+        path = self.folder / "code" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def refused(self, text):
+        status, said = self.pack()
+        self.assertEqual((status, said.count("\n")), (1, 1), said)
+        self.assertIn(text, said)
+        self.assertFalse(self.output.exists())
+
+
+class FunctionZip(Folder):
+    def test_what_is_in_it(self):
+        self.write("function.py", GREETING)
+        self.write("lib/data.json", "{}")
+        self.write("lib/tool.sh", "#!/bin/sh\n").chmod(0o711)
+        self.write("lib/secret.pem").chmod(0o600)
+        self.write("lib/__pycache__/old.cpython-38.pyc")
+        self.write(".git/HEAD")
+        self.write("env/pyvenv.cfg")
+        self.write("env/lib/big.py")
+        self.write("function.py~")
+        self.write("old.libs/liba.so.1.txt")
+        status, said = self.pack()
+        self.assertEqual(status, 0, said)
+        files = read(self.output)
+        self.assertEqual(
+            [f"{mode:o} {name}" for name, (mode, _) in files.items()],
+            [
+                f"100644 __pycache__/function.{TAG}.pyc",
+                f"100644 __pycache__/runtime.{TAG}.pyc",
+                "100755 bootstrap",
+                "100644 function.py",
+                "100644 lib/data.json",
+                "100644 lib/secret.pem",
+                "100755 lib/tool.sh",
+                "100644 old.libs/liba.so.1.txt",
+                "100644 runtime.py",
+            ],
+        )
+        self.assertEqual(files["runtime.py"][1], (REPO / "runtime.py").read_bytes())
+        self.assertEqual(files["bootstrap"][1], (REPO / "bootstrap").read_bytes())
+        self.assertRegex(said, r"function.zip: 9 files, .* unpacked \(Lambda's limit .* 250 MB\), Python " + VERSION)
+
+    def test_compiled_code_is_for_the_path_on_lambda_and_never_checked(self):
+        self.write("deep/module.py", "def f(): pass\n")
+        self.pack()
+        pyc = read(self.output)[f"deep/__pycache__/module.{TAG}.pyc"][1]
+        self.assertEqual(pyc[4:8], b"\1\0\0\0")  # PEP 552: by hash, not checked
+        code = marshal.loads(pyc[16:])
+        self.assertEqual([c.co_filename for c in (code, code.co_consts[0])], ["/var/task/deep/module.py"] * 2)
+
+    def test_same_input_same_bytes(self):
+        for number in range(20):
+            self.write(f"module_{number}.py", f"def f{number}(x):\n    return x in {{'a', 'b', 'c', {number}.5, None}}\n")
+        self.pack(PYTHONHASHSEED="1")
+        first = self.output.read_bytes()
+        for path in self.folder.rglob("*.py"):
+            os.utime(path, (1, 1))
+        self.pack(PYTHONHASHSEED="2", TZ="Asia/Tokyo", SOME="variable" * 100, PYTHONPYCACHEPREFIX="/nowhere", PYTHONOPTIMIZE="2")
+        self.assertEqual(first, self.output.read_bytes())
+
+    def test_code_that_does_not_compile_ships_as_it_is(self):
+        self.write("function.py", GREETING)
+        self.write("template.py", "class {{ name }}:\n")
+        self.write("nul.py", b"x = '\0'\n")
+        self.write("latin.py", b"x = '\xe9'\n")
+        self.write("escape.py", "x = '\\d'\n")
+        status, said = self.pack()
+        self.assertEqual(status, 0)
+        self.assertIn(f"3 files do not compile on Python {VERSION} and ship as they are: latin.py, nul.py, template.py\n", said)
+        files = read(self.output)
+        self.assertIn(f"__pycache__/escape.{TAG}.pyc", files)
+        self.assertNotIn("Warning", said)
+        self.assertEqual(files["template.py"][1], b"class {{ name }}:\n")
+        self.assertNotIn(f"__pycache__/template.{TAG}.pyc", files)
+
+    def test_symbolic_links_are_followed(self):
+        self.write("../elsewhere/shared.py", "x = 1\n")
+        self.write("function.py", GREETING)
+        (self.folder / "code/package").symlink_to(self.folder / "elsewhere")
+        (self.folder / "code/alias.py").symlink_to("function.py")
+        self.pack()
+        files = read(self.output)
+        self.assertEqual(files["package/shared.py"], (0o100644, b"x = 1\n"))
+        self.assertEqual(files["alias.py"], (0o100644, GREETING.encode()))
+
+    def test_a_link_to_nothing_or_in_a_circle_is_refused(self):
+        link = self.write("function.py").parent / "link"
+        link.symlink_to("gone")
+        self.refused("link is a symbolic link to nothing")
+        link.unlink()
+        link.symlink_to(".")
+        self.refused("link is a symbolic link to a folder that holds it")
+
+    def test_its_own_bootstrap_or_runtime_is_refused(self):
+        for name in ("bootstrap", "runtime.py"):
+            with self.subTest(name):
+                path = self.write(name, "mine")
+                self.refused(f"{name} would be replaced by this runtime's")
+                path.unlink()
+        self.write("runtime/__init__.py")
+        self.refused("would hide runtime.py")
+
+    def test_a_copy_of_this_bootstrap_and_runtime_is_not(self):
+        self.write("bootstrap", (REPO / "bootstrap").read_bytes())
+        self.write("runtime.py", (REPO / "runtime.py").read_bytes())
+        status, said = self.pack()
+        self.assertEqual(status, 0, said)
+        self.assertEqual(read(self.output)["bootstrap"][0], 0o100755)
+
+    def test_without_runtime_for_use_with_the_layer(self):
+        self.write("function.py", GREETING)
+        self.pack("--without-runtime")
+        self.assertEqual(list(read(self.output)), [f"__pycache__/function.{TAG}.pyc", "function.py"])
+
+    def test_no_such_folder(self):
+        self.refused(f"no folder {self.folder}/code")
+
+    def test_binaries_for_another_machine_system_or_python_are_named(self):
+        ours = next(pathlib.Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")).read_bytes()
+        other = {"x86_64": 183, "arm64": 62}[package.this_machine()]
+        self.write("right.so", ours)
+        self.write("wrong.so", ours[:18] + bytes([other, 0]) + ours[20:])
+        self.write("mac.so", b"\xcf\xfa\xed\xfe" + bytes(100))
+        self.write("cut.so", ours[:200])
+        self.write("old.cpython-38-x86_64-linux-gnu.so", ours)
+        status, said = self.pack()
+        self.assertEqual(status, 0, said)
+        self.assertRegex(said, r"warning: not built for Linux on \w+: cut.so, mac.so, wrong.so \(")
+        self.assertRegex(said, rf"warning: not built for Python {VERSION}: old.cpython-38-x86_64-linux-gnu.so \(")
+        self.assertNotIn("right.so", said)
+
+    def test_a_newer_glibc_than_lambdas_is_named(self):
+        for path in sorted(pathlib.Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")):
+            newer, found = re.subn(rb"\0GLIBC_2\.\d\d\0", b"\0GLIBC_2.99\0", path.read_bytes())
+            if found:
+                break
+        self.write("newer.so", newer)
+        status, said = self.pack()
+        self.assertEqual(status, 0, said)
+        self.assertIn("warning: 1 file wants a newer glibc than Amazon Linux 2023's 2.34: newer.so (2.99)\n", said)
+
+    def test_the_limit(self):
+        self.write("function.py", GREETING)
+        self.pack()
+        for megabytes, over in ((249, False), (251, True)):
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+                package.report(str(self.output), {"model.bin": (bytes(megabytes << 20), False)}, None)
+            self.assertEqual("251.0 MB unpacked is over Lambda's 250 MB" in said.getvalue(), over)
+
+
+class LayerWithInterpreter(unittest.TestCase):
+    """One build with the Python that runs this test, looked at, unpacked and started in several places."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="layer-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.layer, cls.unpacked, cls.function, cls.alone = (
+            cls.folder / name for name in ("layer.zip", "un packed", "function.zip", "alone.zip")
+        )
+        cls.status, cls.said = build("layer", "--prefix", sys.base_prefix, "--output", cls.layer)
+        unpack(cls.layer, cls.unpacked)
+        (cls.folder / "code").mkdir()
+        (cls.folder / "code/function.py").write_text(GREETING)
+        build("function", cls.folder / "code", "--output", cls.function)
+        build("function", cls.folder / "code", "--without-runtime", "--output", cls.alone)
+
+    def test_what_is_said(self):
+        self.assertEqual(self.status, 0, self.said)
+        python = f"Python {platform.python_version()} for {package.this_machine()}\n"
+        self.assertRegex(self.said, r"layer.zip: .* unpacked \(Lambda's limit .* 250 MB\), " + python)
+
+    def test_what_is_in_it(self):
+        files = read(self.layer)
+        stdlib = f"lib/python{VERSION}"
+        self.assertEqual([n for n in files if files[n][0] != 0o100644], ["bin/python3", "bootstrap"])
+        for name in ("runtime.py", f"__pycache__/runtime.{TAG}.pyc", f"{stdlib}/os.py", f"{stdlib}/__pycache__/os.{TAG}.pyc"):
+            self.assertIn(name, files)
+        unused = r"/tests?/|/(site|dist)-packages/|/idlelib/|/ensurepip/|/config-|\.[ah]$|_tkinter|_testcapi|dynload/readline\."
+        self.assertEqual([n for n in files if re.search(unused, n)], [])
+        self.assertEqual([n for n in files if n.endswith(".pyc") and not n.endswith(f".{TAG}.pyc")], [])
+        code = marshal.loads(files[f"{stdlib}/json/__pycache__/decoder.{TAG}.pyc"][1][16:])
+        self.assertEqual(code.co_filename, f"/opt/{stdlib}/json/decoder.py")
+        self.assertLess(sum(len(content) for _, content in files.values()), 60 << 20)
+
+    def test_it_runs_from_any_folder(self):
+        program = "import sys; print(sys.prefix, [m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)])"
+        result = subprocess.run(
+            [self.unpacked / "bin/python3", "-c", program],
+            env={"LD_LIBRARY_PATH": str(self.unpacked / "lib")}, stdout=subprocess.PIPE, universal_newlines=True, timeout=10,
+        )
+        prefix, files = result.stdout.split(" [", 1)
+        self.assertEqual(prefix, str(self.unpacked))
+        self.assertEqual([f for f in ast.literal_eval("[" + files) if not f.startswith(prefix + "/lib/")], [])
+
+    @needs_chroot
+    def test_layer_and_function_where_there_is_no_python(self):
+        with RootFS() as root:
+            self.install(root / "opt", "")
+            unpack(self.alone, root / "var/task")
+            self.assertGreets(root, "/opt/bootstrap")
+
+    @needs_chroot
+    def test_function_zip_and_only_an_interpreter_in_the_layer(self):
+        with RootFS() as root:
+            self.install(root / "opt", "bin", "lib")
+            unpack(self.function, root / "var/task")
+            self.assertGreets(root, "/var/task/bootstrap")
+
+    @needs_chroot
+    def test_wrapper_on_a_managed_runtime(self):
+        with RootFS() as root:
+            self.install(root / "var/lang", "bin", "lib")
+            (root / "var/lang/bin/python3").rename(root / f"var/lang/bin/python{VERSION}")
+            (root / "var/runtime/bootstrap.py").write_text("raise SystemExit('what the wrapper replaces was started')\n")
+            (root / "var/runtime/boto3.py").touch()
+            build("layer", "--output", self.folder / "plain.zip")
+            unpack(self.folder / "plain.zip", root / "opt")
+            unpack(self.alone, root / "var/task")
+            (root / "var/task/with_boto3.py").write_text("import boto3\n" + GREETING)
+            self.assertGreets(
+                root, "/opt/bootstrap", f"/var/lang/bin/python{VERSION}", "/var/runtime/bootstrap.py", file="with_boto3",
+                AWS_LAMBDA_EXEC_WRAPPER="/opt/bootstrap", PYTHONPATH="/var/runtime",
+                LD_LIBRARY_PATH="/var/lang/lib:" + ENVIRONMENT["LD_LIBRARY_PATH"],
+            )
+
+    @needs_chroot
+    def test_container_image(self):
+        # python3 on PATH, the handler as CMD, the working directory as task root.
+        with RootFS() as root:
+            self.install(root / "usr/local", "bin", "lib")
+            unpack(self.function, root / "var/task")
+            self.assertGreets(
+                root, "/var/task/bootstrap", "function.handler",
+                _HANDLER=None, LAMBDA_TASK_ROOT=None, LD_LIBRARY_PATH="/usr/local/lib",
+            )
+
+    def install(self, folder, *names):
+        for name in names:
+            shutil.copytree(self.unpacked / name, folder / name, copy_function=os.link, dirs_exist_ok=True)
+
+    def assertGreets(self, root, *command, file="function", **environment):
+        # The source of the runtime is spoiled: it is the compiled code that answers.
+        for path in (root / "opt/runtime.py", root / "var/task/runtime.py"):
+            if path.exists():
+                path.unlink()
+                path.write_text("raise SystemExit('the source was read')\n")
+        env = {"_HANDLER": f"{file}.handler", **ENVIRONMENT, **environment}
+        with Lambda(root / "var/task", env=env, command=enter(root, *command)) as lambda_:
+            for event in ({"k": 1}, "again"):
+                self.assertEqual(lambda_.invoke(event).json, [event, f"/var/task/{file}.py"])
+
+
+class RefusedPrefix(unittest.TestCase):
+    """PYTHON_PREFIX that cannot become a layer: one line that says why."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="prefix-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.elf = pathlib.Path(os.path.realpath(sys.executable)).read_bytes()
+        self.ours, self.other, self.machine = {"x86_64": ("x86_64", "arm64", 183), "arm64": ("arm64", "x86_64", 62)}[package.this_machine()]
+
+    def prefix(self, binary, version=VERSION):
+        for name, content in ((f"bin/python{version}", binary), (f"lib/python{version}/os.py", b"")):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes(content)
+        return self.folder
+
+    def refused(self, text, prefix, *options):
+        status, said = build(*options, "layer", "--prefix", prefix, "--output", self.folder / "refused.zip")
+        self.assertEqual((status, said.count("\n")), (1, 1), said)
+        self.assertIn(text, said)
+        self.assertFalse((self.folder / "refused.zip").exists())
+
+    def test_no_such_folder(self):
+        self.refused("no folder /nowhere: PYTHON_PREFIX names the one that holds bin/python3", "/nowhere")
+
+    def test_no_interpreter(self):
+        self.refused(f"no interpreter in {self.folder}: it needs bin/python3.X and lib/python3.X/os.py", self.folder)
+
+    def test_a_virtual_environment(self):
+        (self.folder / "pyvenv.cfg").write_text("home = /the/base/bin\n")
+        self.refused(f"{self.folder} is a virtual environment of /the/base: use that", self.folder)
+
+    def test_not_for_linux(self):
+        self.refused(f"python{VERSION} is not a Linux program", self.prefix(b"\xcf\xfa\xed\xfe" + self.elf[4:100]))
+
+    def test_not_for_glibc(self):
+        loader = re.compile(rb"/lib\w*/ld-linux-[^\0]+")
+        musl = loader.sub(lambda found: b"/lib/ld-musl".ljust(len(found[0]), b"\0"), self.elf, count=1)
+        self.refused("is built for musl, and Lambda has glibc", self.prefix(musl))
+
+    def test_another_architecture(self):
+        self.refused(f"is built for {self.ours}, the layer for {self.other}", self.prefix(self.elf), "--arch", self.other)
+        foreign = self.prefix(self.elf[:18] + bytes([self.machine, 0]) + self.elf[20:])
+        self.refused(f"is built for {self.other}, the layer for {self.ours}: choose with ARCH={self.other}", foreign)
+
+    def test_another_architecture_and_version(self):
+        # It does not run here, and this Python writes other bytecode than its.
+        foreign = self.prefix(self.elf[:18] + bytes([self.machine, 0]) + self.elf[20:], "3.4")
+        self.refused("add PYTHON=python3.4", foreign, "--arch", self.other)
+
+
+class Make(unittest.TestCase):
+    def test_dist_and_layer(self):
+        """The commands as a person types them, into dist/ of a copy of the repository."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("Makefile", "bootstrap", "runtime.py"):
+                shutil.copy(REPO / name, folder)
+            shutil.copytree(REPO / "tests/hello", f"{folder}/tests/hello")
+            for name in ("package.py", "elf.py"):
+                shutil.copy(REPO / "tests" / name, f"{folder}/tests")
+            subprocess.run(["make", "-s", "dist", "layer", f"PYTHON={sys.executable}"], cwd=folder, check=True, stdout=subprocess.PIPE)
+            self.assertIn("function.py", read(f"{folder}/dist/function.zip"))
+            self.assertEqual(list(read(f"{folder}/dist/layer.zip")), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
+
+
+if __name__ == "__main__":
+    unittest.main()
