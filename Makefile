@@ -27,5 +27,8 @@ dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, comp
 layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
 	@$(PYTHON) tests/package.py layer $(if $(PYTHON_PREFIX),--prefix "$(PYTHON_PREFIX)")
 
+bench:  ## beside awslambdaric and a floor, in three minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
+	@$(PYTHON) tests/bench.py $(ONLY)
+
 clean:  ## remove build/ and dist/
 	@rm -rf build dist

@@ -13,7 +13,7 @@ and the length of the body. The clock therefore starts and stops exactly where b
 arrive. What the stub itself costs is measured with a client that sends prebuilt bytes, and printed.
 Stub and contender share one core, since they take turns anyway and waking another core took longer
 than all that is measured here (round trip of the floor: 49 µs on one core, 160 to 200 on two).
-Streams run on two cores, Managed Instances wherever the kernel puts them.
+Managed Instances run wherever the kernel puts them.
 """
 
 import compileall
@@ -183,33 +183,56 @@ def prepare(groups):
             os.chmod(archive.extract(entry, BUILD / "opt"), entry.external_attr >> 16 & 0o777)
     if not (RIC / "awslambdaric").exists():
         pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--target", RIC]
-        subprocess.run([*pip, *RIC_PINNED], check=True)
+        if subprocess.run([*pip, *RIC_PINNED]).returncode:
+            sys.exit(f"{RIC_PINNED[0]} could not be installed for Python {platform.python_version()}: it needs 3.10 or later, and pip")
     (RIC / "bootstrap").write_text(RIC_BOOTSTRAP)
     (RIC / "bootstrap").chmod(0o755)
     (RIC / "bootstrap.py").write_text(RIC_BOOTSTRAP_PY)
-    if "stream" in groups and shutil.which("npm") and not (NODE / "node_modules" / "aws-lambda-ric").exists():
+    if "stream" in groups and not shutil.which("npm"):
+        say(f"no npm here: the stream is measured without {NODE_PINNED}")
+    elif "stream" in groups and not (NODE / "node_modules" / "aws-lambda-ric").exists():
         npm = ["npm", "install", "--silent", "--prefix", NODE, NODE_PINNED]
         done = subprocess.run(npm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
-            say(f"{NODE_PINNED} could not be built: {(done.stdout.strip().splitlines() or ['no output'])[-1]}")
+            say(f"{NODE_PINNED} could not be built, the stream is measured without it: {(done.stdout.strip().splitlines() or ['no output'])[-1]}")
 
 
 # ---------------------------------------------------------------------- the stub and its contenders
 
 
-def answer(body):
-    """`next` with this event, byte for byte as it goes out."""
-    return (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-        b"Lambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n"
-        b"Lambda-Runtime-Deadline-Ms: %d\r\n"
-        b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:eu-central-1:123456789012:function:bench\r\n"
-        b"Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n"
-        b"Date: Fri, 21 Nov 2025 12:00:00 GMT\r\nContent-Length: %d\r\n\r\n%b"
-    ) % ((time.time() + 3600) * 1000, len(body), body)
+class Event:
+    """An event as `next` brings it; only the request id changes from one invocation to the next."""
+
+    number = 0
+
+    def __init__(self, value):
+        self.body = json.dumps(value).encode()
+        self.head = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: %%b\r\n"
+            b"Lambda-Runtime-Deadline-Ms: %d\r\n"
+            b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:eu-central-1:123456789012:function:bench\r\n"
+            b"Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n"
+            b"Date: Fri, 21 Nov 2025 12:00:00 GMT\r\nContent-Length: %d\r\n\r\n"
+        ) % ((time.time() + 3600) * 1000, len(self.body))
+
+    def send(self, connection):
+        """Answer `next`; returns the request id."""
+        Event.number += 1
+        request_id = b"8476a536-e9f4-11e8-9739-%012d" % Event.number
+        head = self.head % request_id
+        if len(self.body) < 1 << 16:
+            connection.sendall(head + self.body)
+        else:
+            connection.sendall(head)
+            connection.sendall(self.body)
+        return request_id
 
 
-ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
+ACCEPTED = (
+    b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nDate: Fri, 21 Nov 2025 12:00:00 GMT\r\n"
+    b'Content-Length: 16\r\n\r\n{"status":"OK"}\n'
+)
+RESPONSE = len(b"POST /2018-06-01/runtime/invocation/")  # where the request id begins
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -320,7 +343,7 @@ class Contender:
             size += connection.recv_into(self.buffer[size:])
         if data.startswith(b"GET /2018-06-01/runtime/invocation/next "):
             return connection, None
-        if data.find(b"/response ", 0, 200) < 0:
+        if data.find(b"/response ", 0, end) < 0:
             self.fail(f"sent {bytes(data[:size])}")
         size -= end + 4
         length = int(LENGTH.search(data, 0, end)[1])
@@ -336,8 +359,10 @@ class Contender:
     def invoke(self, event, expected=None):
         """Seconds from the event's first byte to the arrival of the `next` after the response."""
         start = time.perf_counter()
-        self.waiting.sendall(event)
+        request_id = event.send(self.waiting)
         connection, body = self.request()
+        if self.buffer.obj[RESPONSE : RESPONSE + 36] != request_id and self.name != "trivial client":
+            self.fail(f"answered another invocation: {bytes(self.buffer[:100])}")
         if expected is not None and json.loads(bytes(body)) != expected:
             self.fail(f"answered {bytes(body[:200])}")
         connection.sendall(ACCEPTED)
@@ -347,7 +372,7 @@ class Contender:
     def stream(self, event):
         """Seconds from the event to the stream's first body byte, and to its end."""
         start = time.perf_counter()
-        self.waiting.sendall(event)
+        event.send(self.waiting)
         connection, size = self.begin()
         data, total = self.buffer.obj, 0
         while (end := data.find(b"\r\n\r\n", 0, size) + 4) in (3, size):
@@ -435,19 +460,18 @@ def started(names, handler="echo.handler"):
         yield contenders
 
 
-def alternate(figure, names, event, turns, block=1):
+def alternate(figure, names, value, turns, block=1):
     """An echoed event on processes that stay, `block` round trips of each in turn; also processor time and memory."""
-    body = json.dumps(event).encode()
+    event = Event(value)
     with started(names) as contenders:
         for contender in list(contenders):
-            expected = None if contender.name == "trivial client" else event
+            expected = None if contender.name == "trivial client" else value
             try:
                 for _ in range(max(3, block)):
-                    contender.invoke(answer(body), expected)
+                    contender.invoke(event, expected)
             except Failed as failure:
                 failed(failure)
                 contenders.remove(contender)
-        event = answer(body)
         for _ in range(turns):
             for contender in contenders:
                 processor, own = contender.processor(), time.process_time()
@@ -463,8 +487,8 @@ def alternate(figure, names, event, turns, block=1):
 
 def warm():
     """A small event, 3,000 invocations each in blocks of 100."""
-    event = {"version": "2.0", "rawPath": "/hello", "headers": {"accept": "*/*"}, "body": "Hello, you", "n": 1}
-    alternate("warm", [*PEERS, "trivial client"], event, turns=30, block=100)
+    value = {"version": "2.0", "rawPath": "/hello", "headers": {"accept": "*/*"}, "body": "Hello, you", "n": 1}
+    alternate("warm", [*PEERS, "trivial client"], value, turns=30, block=100)
 
 
 def nested():
@@ -479,8 +503,7 @@ def nested():
 
 def string():
     """A string of 5 MB, echoed: time, and the most memory the process ever had."""
-    event = {"data": "x" * 5_000_000}
-    alternate("string", PEERS, event, turns=15)
+    alternate("string", PEERS, {"data": "x" * 5_000_000}, turns=15)
 
 
 SIZES = {"1 kB": 1_000, "10 kB": 10_000, "100 kB": 100_000, "1 MB": 1_000_000, "6 MB": 6_000_000}
@@ -489,23 +512,27 @@ SIZES = {"1 kB": 1_000, "10 kB": 10_000, "100 kB": 100_000, "1 MB": 1_000_000, "
 def sizes():
     """A string echoed, from 1 kB to 6 MB."""
     for label, size in SIZES.items():
-        event = {"data": "x" * size}
-        alternate(label, PEERS, event, turns=15, block=10 if size < 1_000_000 else 1)
+        alternate(label, PEERS, {"data": "x" * size}, turns=15, block=10 if size < 1_000_000 else 1)
+    small, large = DATA["1 kB"], DATA["6 MB"]
+    for name in large:
+        add("growth", name, (statistics.median(large[name]) - statistics.median(small[name])) / 5_999)
 
 
 def stream():
     """100 MB in chunks of 64 kB."""
     names = ["this runtime", "sendall loop"]
-    if (NODE / "node_modules" / "aws-lambda-ric").exists():
+    if (NODE / "node_modules" / "aws-lambda-ric").exists() and shutil.which("node"):
         names.append("Node.js client")
-    event = answer(b"{}")
+    event = Event({})
     with started(names, "stream.handler") as contenders:
-        os.sched_setaffinity(0, CORES[:1])
-        for turn in range(16):
+        for turn in range(26):
+            if turn == 16:  # the first byte is not to wait until the sender has filled its socket and blocks
+                os.sched_setaffinity(0, CORES[:1])
             for contender in contenders:
                 first, seconds = contender.stream(event)
-                if turn:
+                if turn >= 16:
                     add("first byte", contender.name, first)
+                elif turn:
                     add("bytes per second", contender.name, CHUNK * CHUNKS / seconds)
         for contender in contenders:
             add("stream, peak", contender.name, contender.memory("VmHWM"))
@@ -517,8 +544,8 @@ WORKERS = {"async handler": ("this runtime", "wait_async.handler"), "plain handl
 
 def slots():
     """Managed Instances: N slots, a function that waits for 10 ms, every `next` answered at once."""
-    event = answer(b'{"hello": "you"}')
-    for turn in range(2):
+    event = Event({"hello": "you"})
+    for turn in range(3):
         for count in SLOTS:
             for column, (name, handler) in WORKERS.items():
                 with Contender(name, handler, cores=CORES, AWS_LAMBDA_MAX_CONCURRENCY=str(count)) as contender:
@@ -540,7 +567,7 @@ def serve(contender, event, waiting, invocations):
     begun = answered = 0
     while answered < invocations:
         while waiting and begun < invocations:
-            waiting.pop().sendall(event)
+            event.send(waiting.pop())
             begun += 1
         connection, body = contender.request()
         if body is None:
@@ -566,7 +593,8 @@ BOUNDS = [  # what, its samples, unit, of whom at most (at least, where more is 
     ("2 MB of nested objects echoed", "nested", MS, {"awslambdaric": 1.00}),
     ("5 MB string echoed", "string", MS, {"awslambdaric": 0.90}),
     ("5 MB string echoed, peak memory", "string, peak", MB, {"awslambdaric": 0.90}),
-    *((f"{label} string echoed", label, US, {}) for label in SIZES),
+    *((f"{label} string echoed", label, US if size < 1e6 else MS, {}) for label, size in SIZES.items()),
+    ("growth from 1 kB to 6 MB, per kB", "growth", US, {}),
 ]
 STREAM = [
     ("100 MB streamed in 64 kB chunks", "bytes per second", GB, {"sendall loop": 0.90}),
