@@ -14,8 +14,24 @@ export TASK_ROOT HANDLER EVENT
 run:  ## invoke a function once: TASK_ROOT=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json
 	@$(PYTHON) tests/runtime_api.py "$$TASK_ROOT" "$$HANDLER"
 
-test:  ## the tests: standard library only, no network, under a minute
-	@$(PYTHON) -m unittest discover -s tests
+PYTHONFLAGS ?=
+test:  ## the tests: standard library only, no network, under a minute; PYTHONFLAGS="-W error -X dev" as CI runs them
+	@$(PYTHON) $(PYTHONFLAGS) -m unittest discover -s tests
+
+# A stamp for each set of versions: a second run installs nothing.
+LINT := mypy==1.19.1 ruff==0.17.6
+LINT_INSTALLED := build/lint/$(subst $() ,+,$(LINT))
+lint: $(LINT_INSTALLED)  ## mypy --strict on runtime.py as the oldest and the newest Python read it; ruff
+	@for version in 3.9 3.13; do \
+	    build/lint/bin/mypy --strict --python-version $$version --cache-dir build/lint/mypy runtime.py || exit; \
+	done
+	@build/lint/bin/ruff check --quiet .
+	@build/lint/bin/ruff format --diff --quiet runtime.py
+
+$(LINT_INSTALLED):
+	@$(PYTHON) -m venv --clear build/lint
+	@build/lint/bin/pip install --quiet --disable-pip-version-check $(LINT)
+	@touch $@
 
 FUNCTION ?= tests/hello
 PYTHON_PREFIX ?=
