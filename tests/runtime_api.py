@@ -925,17 +925,16 @@ def how_it_ended(status, request_id):
 
 def show_log(data):
     # The runtime ends the lines within a record with \r, which CloudWatch shows as a line break and a terminal does not.
-    sys.stderr.buffer.write(re.sub(rb"\r(?!\n)", b"\n", data))
-    sys.stderr.buffer.flush()
+    write(re.sub(rb"\r(?!\n)", b"\n", data), sys.stderr)
 
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def write(data):
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def write(data, file=sys.stdout):
+    with open(file.fileno(), "wb", closefd=False) as whole:  # file.buffer may stop halfway with PYTHONUNBUFFERED set
+        whole.write(data)
 
 
 def show_document(answer):

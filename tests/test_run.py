@@ -25,9 +25,9 @@ def command(*variables):
 
 def caller(**variables):
     """The environment of someone who has a shell, and is not inside another make."""
-    ours = ("EVENT", "TASK_ROOT", "HANDLER", "PYTHON")
+    ours = ("EVENT", "TASK_ROOT", "HANDLER")
     return {
-        **{k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "AWS_"))},
+        **{k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "AWS_", "PYTHON"))},
         **variables,
     }
 
@@ -101,9 +101,10 @@ class Value(unittest.TestCase):
             self.assertIn("\tMemory Size: 512 MB\t", ran.stderr)
 
     def test_bytes_go_to_stdout_as_they_are(self):
-        with function(function="def handler(event, context): return bytes(range(256))") as root:
-            ran = run(f"TASK_ROOT={root}")
-            self.assertEqual(ran.stdout, bytes(range(256)), ran.stderr)
+        with function(function="def handler(event, context): return bytes(event)") as root:
+            for data in (bytes(range(256)), b'{"not":  "reformatted"}'):
+                ran = run(f"TASK_ROOT={root}", f"EVENT={list(data)}")
+                self.assertEqual(ran.stdout, data, ran.stderr)
 
     def test_pretty_printing_changes_nothing_but_blanks(self):
         self.assertEqual(

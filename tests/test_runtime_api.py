@@ -87,7 +87,7 @@ class RuntimeApi(unittest.TestCase):
             post(b"init/error", length + chunked, b"0\r\n\r\n"),
             post(b"init/error", b"Content-Length: +1\r\n", b"x"),
             post(b"init/error", chunked, b"1 \r\nx\r\n0\r\n\r\n"),
-            post(b"init/error", chunked, b"1\r\nxy\r\n0\r\n\r\n"),
+            post(b"init/error", chunked, b"1\r\nxyz0\r\n\r\n"),
             post(b"init/error", chunked, b"0\r\nTrailing: unannounced\r\n\r\n"),
         ):
             with self.subTest(data), self.assertRaisesRegex(AssertionError, "not of the Runtime API"):
