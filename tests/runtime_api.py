@@ -103,7 +103,7 @@ class Request:
         n = 0
         while True:
             self._lambda.await_process(
-                lambda: self.done or len(self.chunks) > n, f"no chunk {n + 1} of {self}", timeout
+                lambda n=n: self.done or len(self.chunks) > n, f"no chunk {n + 1} of {self}", timeout
             )
             if n == len(self.chunks):
                 return
@@ -628,7 +628,7 @@ class Lambda:
         self.server.server_close()
         os.write(self.wakeup[1], b"x")
         self.reader.join()
-        self.log  # what was printed last
+        self.drain()  # what was printed last
         self.selector.close()
         for fd in [*self.wakeup, *[source.fd for source in self.sources()]]:
             os.close(fd)
