@@ -232,7 +232,7 @@ class Live(unittest.TestCase):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         self.addCleanup(process.__exit__, None, None, None)
-        self.addCleanup(self.kill, process)
+        self.addCleanup(self.end, process)
         # Whatever goes wrong, no read here waits for ever.
         alarm = signal.signal(signal.SIGALRM, lambda number, frame: self.fail("nothing came within 30 s"))
         signal.alarm(30)
@@ -240,11 +240,10 @@ class Live(unittest.TestCase):
         self.addCleanup(signal.alarm, 0)
         return process
 
-    def kill(self, process):
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    def end(self, process):
+        if process.poll() is None:  # a test has failed: make run puts the function away, when it is asked to
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate(timeout=10)
 
     def go_on(self):
         with open(self.gate, "w"):
