@@ -34,14 +34,24 @@ $(LINT_INSTALLED):
 	@touch $@
 
 FUNCTION ?= tests/hello
-PYTHON_PREFIX ?=
-ARCH ?=
-export ARCH
+export FUNCTION PYTHON_PREFIX ARCH
 dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
-	@$(PYTHON) tests/package.py function "$(FUNCTION)"
+	@$(PYTHON) tests/package.py function "$$FUNCTION"
 
 layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
-	@$(PYTHON) tests/package.py layer $(if $(PYTHON_PREFIX),--prefix "$(PYTHON_PREFIX)")
+	@$(PYTHON) tests/package.py layer $(if $(PYTHON_PREFIX),--prefix "$$PYTHON_PREFIX")
+
+export STACK BUCKET RUNTIME
+create:  ## the example on AWS: BUCKET=name, PYTHON_PREFIX=folder or RUNTIME=python3.13, STACK=name, ARCH=arm64
+	@$(PYTHON) tests/deploy.py create
+
+update: create  ## the same, after a change
+
+invoke:  ## invoke what `make create` made: STACK=name, EVENT='{"k": 1}' or EVENT=@event.json
+	@$(PYTHON) tests/deploy.py invoke
+
+delete:  ## delete what `make create` made: STACK=name
+	@$(PYTHON) tests/deploy.py delete
 
 bench:  ## beside awslambdaric and a floor, in three minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
 	@$(PYTHON) tests/bench.py $(ONLY)

@@ -1,0 +1,166 @@
+"""make create, update, invoke and delete, with the real AWS CLI, against moto in place of AWS.
+
+moto's CloudFormation has no Function URLs and no HTTP APIs, gives a function its layers only when it updates it,
+and answers an invocation with its event: cfn-lint judges the template, and what runs on AWS is tested elsewhere.
+"""
+
+import io
+import json
+import logging
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.request
+import warnings
+import zipfile
+
+import boto3
+from moto.awslambda.models import LayerVersion
+from moto.server import ThreadedMotoServer
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+PYTHON = "python%d.%d" % sys.version_info[:2]
+BIN = os.path.dirname(sys.executable)
+
+# In moto 5.2.5 a Ref to a layer is a Python object, and not its ARN, and an update fails.
+LayerVersion.physical_resource_id = property(lambda layer: layer.arn)
+
+
+class Deploy(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        # A copy, so that what is built does not get in the way of the repository's own build/ and dist/.
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="deploy-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        shutil.copytree(REPO / "tests/hello", cls.folder / "tests/hello")
+        for name in ("Makefile", "bootstrap", "runtime.py", "tests/deploy.py", "tests/package.py", "tests/elf.py"):
+            shutil.copy(REPO / name, cls.folder / name)
+        for name in ("moto", "werkzeug"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", "Tried to parse AWS::")  # what moto's CloudFormation does not have
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        cls.addClassCleanup(server.stop)
+        cls.endpoint = "http://%s:%d" % server.get_host_and_port()
+        cls.env = {
+            "PATH": f"{BIN}:{os.environ['PATH']}", "AWS_ENDPOINT_URL": cls.endpoint, "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "HOME": str(cls.folder), "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        cls.configure("config", {"lambda": {"use_docker": False}})
+        for bucket in ("wrapped", "os-only"):
+            cls.aws("s3").create_bucket(Bucket=bucket)
+
+    @classmethod
+    def configure(cls, path, document):
+        request = urllib.request.Request(
+            f"{cls.endpoint}/moto-api/{path}", json.dumps(document).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
+    @classmethod
+    def aws(cls, service):
+        return boto3.client(
+            service, endpoint_url=cls.endpoint, region_name="us-east-1", aws_access_key_id="id", aws_secret_access_key="secret"
+        )
+
+    def make(self, *words, **environment):
+        result = subprocess.run(
+            ["make", "-s", *words, f"PYTHON={sys.executable}"], cwd=self.folder, env={**self.env, **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
+        )
+        return result.returncode, result.stdout, result.stderr
+
+    def made(self, *words, **environment):
+        status, out, err = self.make(*words, **environment)
+        self.assertEqual(status, 0, out + err)
+        return out
+
+    def refused(self, text, *words, **environment):
+        """One line says why, and make adds its own."""
+        status, out, err = self.make(*words, **environment)
+        self.assertEqual(status, 2, out + err)
+        lines = [line for line in err.splitlines() if not line.startswith("make: ***")]
+        self.assertEqual(len(lines), 1, err)
+        self.assertRegex(lines[0], r"^(deploy|package)\.py: .*" + re.escape(text))
+
+    def uploads(self, bucket):
+        """{name: the files of the zip that is there under it}"""
+        s3 = self.aws("s3")
+        keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+        zips = {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+        return {key: zipfile.ZipFile(io.BytesIO(content)).namelist() for key, content in zips.items()}
+
+    def test_wrapper_on_a_managed_runtime_from_create_to_delete(self):
+        stack = ["STACK=wrapped", "BUCKET=wrapped", f"RUNTIME={PYTHON}"]
+        self.made("create", *stack)
+        function = self.aws("lambda").get_function_configuration(FunctionName="wrapped")
+        self.assertEqual(
+            [function["Runtime"], function["Handler"], function["Environment"]["Variables"]],
+            [PYTHON, "function.handler", {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap"}],
+        )
+        (layer,) = [l for l in self.aws("lambda").list_layers()["Layers"] if l["LayerName"].startswith("wrapped-Layer")]
+        self.assertEqual(layer["LatestMatchingVersion"]["CompatibleRuntimes"], [PYTHON])
+        first = self.uploads("wrapped")
+        names = sorted([name for name in files if "__pycache__" not in name] for files in first.values())
+        self.assertEqual(names, [["bootstrap", "runtime.py"], ["event.json", "function.py", "template.yaml"]])
+        group = self.aws("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/wrapped")["logGroups"][0]
+        self.assertEqual(group["retentionInDays"], 14)
+        (role,) = [r for r in self.aws("iam").list_roles()["Roles"] if r["RoleName"].startswith("wrapped-")]
+        (policy,) = self.aws("iam").list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
+        document = self.aws("iam").get_role_policy(RoleName=role["RoleName"], PolicyName=policy)["PolicyDocument"]
+        self.assertEqual(re.findall(r"'(\w+:[\w*]+)'", str(document)), ["logs:CreateLogStream", "logs:PutLogEvents"])
+        self.assertEqual(self.aws("iam").list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"], [])
+
+        with open(self.folder / "tests/hello/function.py", "a") as file:
+            file.write("\n# changed\n")
+        self.made("update", *stack, "HANDLER=function.other")
+        self.assertEqual(len(self.uploads("wrapped")), 3)  # the function; the layer's bytes, and so its name, are the same
+        function = self.aws("lambda").get_function_configuration(FunctionName="wrapped")
+        self.assertEqual(function["Handler"], "function.other")
+        self.assertEqual([l["Arn"] for l in function["Layers"]], [layer["LatestMatchingVersion"]["LayerVersionArn"]])
+
+        hello = (REPO / "tests/hello/event.json").read_text()
+        for word, event in (("EVENT=", hello), ("EVENT=@tests/hello/event.json", hello), ("EVENT={\"name\": \"$Ada's\"}", '{"name": "$Ada\'s"}')):
+            self.assertEqual(json.loads(self.made("invoke", "STACK=wrapped", word)), json.loads(event))
+        self.assertEqual(self.made("delete", "STACK=wrapped"), "wrapped is deleted; the bucket still has what was uploaded\n")
+        self.assertEqual(self.aws("lambda").list_functions()["Functions"], [])
+
+    def test_os_only_runtime_with_the_interpreter_in_the_layer(self):
+        self.made("create", "STACK=os-only", "BUCKET=os-only", f"PYTHON_PREFIX={sys.base_prefix}")
+        function = self.aws("lambda").get_function_configuration(FunctionName="os-only")
+        self.assertEqual([function["Runtime"], function.get("Environment", {}).get("Variables", {})], ["provided.al2023", {}])
+        self.assertEqual(sum("bin/python3" in files for files in self.uploads("os-only").values()), 1)
+        self.made("delete", "STACK=os-only")
+
+    def test_what_is_missing_is_said_in_one_line(self):
+        runtime = f"RUNTIME={PYTHON}"
+        self.refused("BUCKET=name is missing", "create", runtime)
+        self.refused("PYTHON_PREFIX=folder puts one into the layer", "create", "BUCKET=wrapped")
+        self.refused("neither provided.al2023 nor python3.X", "create", "BUCKET=wrapped", "RUNTIME=nodejs22.x")
+        self.refused("python3.99 is not on this machine", "create", "BUCKET=wrapped", "RUNTIME=python3.99")
+        self.refused("no folder nowhere", "create", "BUCKET=wrapped", runtime, "FUNCTION=nowhere")
+        self.refused("S3 Bucket does not exist", "create", "BUCKET=no-such-bucket", runtime)
+        self.refused("Unable to locate credentials", "create", "BUCKET=wrapped", runtime, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+        self.refused("Could not connect to the endpoint", "invoke", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+        self.refused("No such file", "invoke", "EVENT=@nowhere.json")
+        tools = self.folder / "no aws"
+        tools.mkdir()
+        (tools / "make").symlink_to(shutil.which("make"))
+        self.refused("there is no `aws` on PATH", "create", "BUCKET=wrapped", runtime, PATH=f"{tools}:/bin")
+
+
+class Template(unittest.TestCase):
+    def test_cfn_lint(self):
+        result = subprocess.run(
+            [f"{BIN}/cfn-lint", REPO / "tests/hello/template.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.assertEqual((result.returncode, result.stdout), (0, ""))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,115 @@
+"""The example on AWS: make create, make update, make invoke, make delete.
+
+    python3 tests/deploy.py create|invoke|delete
+
+Variables, as make passes them on: STACK, BUCKET (of yours, for the uploads), RUNTIME, ARCH, PYTHON_PREFIX,
+FUNCTION, HANDLER, EVENT. Needs the AWS CLI, and uses the region and the credentials that it finds.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def variable(name, default=""):
+    return os.environ.get(name) or default
+
+
+STACK = variable("STACK", "python-hello")
+RUNTIME = variable("RUNTIME", "provided.al2023")
+FUNCTION = variable("FUNCTION", "tests/hello")
+
+
+def create():
+    """Build, upload, and create the stack or update it. What has not changed is neither uploaded nor replaced."""
+    bucket = variable("BUCKET") or leave("BUCKET=name is missing: an S3 bucket of yours, through which the zips go")
+    template, packaged = "tests/hello/template.yaml", "build/template.yaml"
+    os.makedirs("build", exist_ok=True)
+    aws("sts", "get-caller-identity")  # says it before anything is built when there are no credentials
+    arch = build()
+    print(f"{STACK}: uploading, then creating or updating; a minute or two", flush=True)
+    aws("cloudformation", "package", "--template-file", template, "--s3-bucket", bucket, "--output-template-file", packaged)
+    aws(
+        "cloudformation", "deploy", "--template-file", packaged, "--stack-name", STACK, "--no-fail-on-empty-changeset",
+        "--capabilities", "CAPABILITY_IAM", "--parameter-overrides",
+        f"Runtime={RUNTIME}", f"Handler={variable('HANDLER', 'function.handler')}", f"Architecture={arch}",
+    )
+    (stack,) = json.loads(aws("cloudformation", "describe-stacks", "--stack-name", STACK))["Stacks"]
+    for output in stack.get("Outputs", ()):
+        print(f"{output['OutputKey']:8} {output['OutputValue']}  {output.get('Description', '')}")
+
+
+def build():
+    """Write the layer and the function for it, compiled for the Python that will run them; the architecture."""
+    python, layer = sys.executable, ["layer"]
+    if RUNTIME.startswith("provided."):
+        prefix = variable("PYTHON_PREFIX") or leave(
+            f"{RUNTIME} has no Python: PYTHON_PREFIX=folder puts one into the layer; or take RUNTIME=python3.13, which has"
+        )
+        layer += ["--prefix", prefix]
+    elif not re.fullmatch(r"python3\.\d+", RUNTIME):
+        leave(f"RUNTIME={RUNTIME} is neither provided.al2023 nor python3.X")
+    elif RUNTIME != "python%d.%d" % sys.version_info[:2]:
+        python = shutil.which(RUNTIME) or leave(f"{RUNTIME} is not on this machine to compile for: install it, or add PYTHON=")
+    arch = variable("ARCH") or ("arm64" if os.uname().machine in ("aarch64", "arm64") else "x86_64")
+    function = ["function", FUNCTION, "--without-runtime", "--output", "dist/function-for-layer.zip"]
+    for arguments in (layer, function):
+        if subprocess.run([python, "tests/package.py", "--arch", arch, *arguments]).returncode:
+            sys.exit(1)
+    return arch
+
+
+def invoke():
+    """Print what the function logged and what it answered."""
+    event, request, answer = variable("EVENT", f"@{FUNCTION}/event.json"), "build/event", "build/answer"
+    os.makedirs("build", exist_ok=True)
+    if event.startswith("@"):
+        request = event[1:]
+    else:
+        with open(request, "w") as file:
+            file.write(event)
+    result = json.loads(aws(
+        "lambda", "invoke", "--function-name", STACK, "--log-type", "Tail", "--payload", f"fileb://{request}", answer
+    ))
+    print(base64.b64decode(result.get("LogResult", "")).decode("utf-8", "replace"), file=sys.stderr)
+    with open(answer, encoding="utf-8", errors="replace") as file:
+        print(file.read())
+    sys.exit(1 if "FunctionError" in result else 0)
+
+
+def delete():
+    aws("cloudformation", "delete-stack", "--stack-name", STACK)
+    aws("cloudformation", "wait", "stack-delete-complete", "--stack-name", STACK)
+    print(f"{STACK} is deleted; the bucket still has what was uploaded")
+
+
+def aws(*arguments):
+    """What an AWS CLI command prints. Its complaint is ours, in one line."""
+    program = shutil.which("aws") or leave("there is no `aws` on PATH: install the AWS CLI")
+    result = subprocess.run(
+        [program, *arguments, "--output", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+    )
+    if result.returncode:
+        said = re.sub(r"Uploading to .*?\(.*?%\)", "", result.stderr or result.stdout)
+        leave(f"aws {' '.join(arguments[:2])}: {' '.join(said.split()) or f'exit status {result.returncode}'}")
+    return result.stdout
+
+
+def leave(text):
+    sys.exit(f"deploy.py: {text}")
+
+
+if __name__ == "__main__":
+    commands = {"create": create, "invoke": invoke, "delete": delete}
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+        sys.exit(__doc__)
+    try:
+        commands[sys.argv[1]]()
+    except OSError as error:
+        leave(error)
