@@ -1,0 +1,434 @@
+"""Managed Instances: AWS_LAMBDA_MAX_CONCURRENCY=N, so many invocations at once, and an environment that stays up."""
+
+import collections
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+import unittest
+
+from runtime_api import Lambda, function
+
+# What the functions here have in common. wait() comes back once the test has called release() for it.
+START = """
+import asyncio, atexit, logging, os, signal, sys, threading
+
+fifo = os.open(os.path.join(os.path.dirname(__file__), "fifo"), os.O_RDWR)
+
+def wait():
+    print("waits:", os.getpid())
+    os.read(fifo, 1)
+
+print("starts:", os.getpid())
+"""
+PLAIN = """
+def handler(event, context):
+    if event:
+        wait()
+    return os.getpid()
+"""
+ASYNC = """
+async def handler(event, context):
+    if event:
+        await asyncio.to_thread(wait)
+    return os.getpid()
+"""
+WAIT = {"wait": True}
+
+
+@contextlib.contextmanager
+def processors(limit):
+    """Start processes on so many processors, or fewer if there are not so many; yield the number."""
+    every = os.sched_getaffinity(0)
+    some = sorted(every)[:limit]
+    os.sched_setaffinity(0, some)
+    try:
+        yield len(some)
+    finally:
+        os.sched_setaffinity(0, every)
+
+
+@contextlib.contextmanager
+def managed(source, slots, env=None, **options):
+    options = {"log_sockets": True, **options}
+    with function(function=START + source) as root:
+        os.mkfifo(os.path.join(root, "fifo"))
+        with Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": str(slots), **(env or {})}, **options) as lambda_:
+            yield lambda_
+
+
+def release(lambda_, count):
+    with open(os.path.join(lambda_.task_root, "fifo"), "wb", 0) as fifo:
+        fifo.write(b"x" * count)
+
+
+def polls(lambda_, count):
+    lambda_.wait_for(lambda: lambda_.polling == count, what=f"not {count} polls")
+
+
+def delivered(lambda_, ids):
+    lambda_.wait_for(lambda: lambda_.delivered.keys() >= {*ids}, what="not all events are taken")
+
+
+def at_once(lambda_, count):
+    """The answers to so many invocations, of which none ends before all have begun."""
+    ids = [lambda_.send(WAIT) for _ in range(count)]
+    delivered(lambda_, ids)
+    release(lambda_, count)
+    return [lambda_.answer(request_id).json for request_id in ids]
+
+
+def printed(lambda_, word):
+    """The process ids behind `word`, in the order of the workers' starts."""
+    return [int(pid) for pid in re.findall(rf"(?m)^{word}: ([0-9]+)$", "".join(lambda_.worker_logs))]
+
+
+def nothing_left(lambda_):
+    """Wait until no process holds an end of what the environment writes its output to."""
+    def ended():
+        lambda_.drain()
+        return not any(source.open for source in lambda_.sources())
+
+    lambda_.wait_for(ended, what="a process is left behind")
+
+
+def await_reaping(pid):
+    """Wait until the parent of a process has learnt of its death; the kernel tells nobody else."""
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.001)
+        raise AssertionError(f"process {pid} is still there")
+
+
+class PlainHandler(unittest.TestCase):
+    def test_a_process_for_each_slot(self):
+        source = PLAIN + 'print("error:", os.getpid(), file=sys.stderr)'
+        with managed(source, 3) as lambda_:
+            polls(lambda_, 3)
+            pids = at_once(lambda_, 3)
+            self.assertEqual(len({*pids}), 3)
+            self.assertNotIn(lambda_.process.pid, pids)
+            # Its output goes to connections of its own, one for stdout and one for stderr.
+            outputs = [f"starts: {pid}\nwaits: {pid}\n" for pid in pids] + [f"error: {pid}\n" for pid in pids]
+            self.assertCountEqual(lambda_.worker_logs, outputs)
+            self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+
+    def test_without_the_provider_socket(self):
+        with managed(PLAIN, 2, log_sockets=False) as lambda_:
+            polls(lambda_, 2)
+            self.assertEqual(lambda_.log.count("starts: "), 2)
+
+    def test_a_process_takes_no_event_while_it_has_one(self):
+        with managed(PLAIN, 2) as lambda_:
+            polls(lambda_, 2)
+            first = [lambda_.send(WAIT) for _ in range(2)]
+            delivered(lambda_, first)
+            last = lambda_.send()
+            self.assertEqual(lambda_.polling, 0)
+            release(lambda_, 1)
+            self.assertIn(lambda_.answer(last).json, printed(lambda_, "starts"))
+            release(lambda_, 1)
+            self.assertEqual(len({lambda_.answer(request_id).json for request_id in first}), 2)
+
+    def test_the_trace_id_is_in_the_environment(self):
+        source = """
+def handler(event, context):
+    wait()
+    return context.trace_id, os.environ.get("_X_AMZN_TRACE_ID")
+"""
+        with managed(source, 2) as lambda_:
+            ids = [lambda_.send(headers={"Lambda-Runtime-Trace-Id": f"Root={n}"}) for n in range(2)]
+            delivered(lambda_, ids)
+            release(lambda_, 2)
+            self.assertEqual([lambda_.answer(id_).json for id_ in ids], [["Root=0"] * 2, ["Root=1"] * 2])
+
+
+class AsyncHandler(unittest.TestCase):
+    def test_a_process_for_each_processor(self):
+        for slots in 1, 5:
+            with self.subTest(slots), processors(2) as count, managed(ASYNC, slots) as lambda_:
+                polls(lambda_, slots)
+                pids = at_once(lambda_, slots)
+                self.assertEqual(len({*pids}), min(count, slots))
+                self.assertNotIn(lambda_.process.pid, pids)
+                polls(lambda_, slots)
+                self.assertEqual(len(lambda_.worker_logs), 2 * min(count, slots))
+
+    def test_the_slots_are_shared_out_evenly(self):
+        with processors(2) as count, managed(ASYNC, 5) as lambda_:
+            polls(lambda_, 5)
+            shares = sorted(collections.Counter(at_once(lambda_, 5)).values())
+            self.assertEqual(shares, [2, 3] if count == 2 else [5])
+
+    def test_the_trace_id_is_in_the_environment_of_a_process_that_is_not_shared(self):
+        source = """
+async def handler(event, context):
+    await asyncio.to_thread(wait)
+    return context.trace_id, os.environ.get("_X_AMZN_TRACE_ID")
+"""
+        for slots in 1, 3:
+            with self.subTest(slots), processors(1), managed(source, slots) as lambda_:
+                traces = [f"Root={n}" for n in range(slots)]
+                ids = [lambda_.send(headers={"Lambda-Runtime-Trace-Id": trace}) for trace in traces]
+                delivered(lambda_, ids)
+                release(lambda_, slots)
+                answers = [lambda_.answer(request_id).json for request_id in ids]
+                self.assertEqual(answers, [[trace, trace if slots == 1 else None] for trace in traces])
+
+    def test_streams_at_once(self):
+        source = """
+async def handler(event, context):
+    yield context.aws_request_id
+    await asyncio.to_thread(wait)
+    yield context.aws_request_id
+"""
+        with processors(1), managed(source, 3) as lambda_:
+            ids = [lambda_.send() for _ in range(3)]
+            answers = [lambda_.answer(request_id, whole=False) for request_id in ids]
+            for request_id, answer in zip(ids, answers):
+                self.assertEqual(answer.wait_chunks(1), [request_id.encode()])
+            release(lambda_, 3)
+            for request_id, answer in zip(ids, answers):
+                self.assertEqual(answer.wait().body, 2 * request_id.encode())
+
+
+class Ids(unittest.TestCase):
+    SOURCE = """
+logger = logging.getLogger("function")
+logger.setLevel("INFO")
+waiting = []
+
+async def say(request_id):
+    logger.info(request_id)
+    await asyncio.sleep(0)
+    logger.info(request_id)
+
+async def handler(event, context):
+    request_id = context.aws_request_id
+    logger.info(request_id)
+    if waiting:
+        waiting.pop().set()
+    else:  # for an invocation that runs at the same time, so that the lines of the two are mixed
+        other = asyncio.Event()
+        waiting.append(other)
+        await other.wait()
+    logger.info(request_id)
+    await asyncio.gather(say(request_id), say(request_id))
+    await asyncio.to_thread(logger.info, request_id)
+    if event:
+        thread = threading.Thread(target=logger.info, args=(None,))
+        thread.start()
+        thread.join()
+"""
+
+    def test_a_thousand_interleaved_invocations(self):
+        with processors(1), managed(self.SOURCE, 16, env={"AWS_LAMBDA_LOG_FORMAT": "JSON"}) as lambda_:
+            ids = [lambda_.send(number % 10 == 0) for number in range(1000)]
+            for request_id in ids:
+                self.assertEqual(lambda_.answer(request_id, timeout=30).kind, "response")
+            lines = [json.loads(line) for log in lambda_.worker_logs for line in log.splitlines() if line.startswith("{")]
+            lines = [line for line in lines if line["logger"] == "function"]
+            own = [line for line in lines if line["message"] != "None"]
+            self.assertEqual([line for line in own if line["requestId"] != line["message"]], [])
+            self.assertEqual(collections.Counter(line["message"] for line in own), {request_id: 7 for request_id in ids})
+            mixed = sum(before["message"] != after["message"] for before, after in zip(own, own[1:]))
+            self.assertGreater(mixed, 1000)
+            # A thread that Python starts without a context has no id rather than anyone's.
+            bare = [line.get("requestId") for line in lines if line["message"] == "None"]
+            self.assertEqual(len(bare), 100)
+            self.assertFalse({*bare} - {"", *ids})
+
+
+class InitError(unittest.TestCase):
+    def test_it_is_reported_once(self):
+        for source, handler, error_type in (
+            ("raise ValueError('no')", "function.handler", "ValueError"),
+            ("def handler(event, context): pass", "function.other", "Runtime.HandlerNotFound"),
+            ("async def handler(event, context): pass", "missing.handler", "Runtime.ImportModuleError"),
+        ):
+            with self.subTest(error_type), managed(source, 4, handler=handler) as lambda_:
+                self.assertEqual(lambda_.wait(), 1)
+                nothing_left(lambda_)
+                self.assertEqual([request.kind for request in lambda_.requests], ["init/error"])
+                self.assertEqual(lambda_.init_error.error_type, error_type)
+                self.assertEqual("".join(lambda_.worker_logs).count("[ERROR]"), 1)
+                self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+
+    def test_in_another_worker_than_the_first(self):
+        source = 'os.mkdir(os.path.join(os.path.dirname(__file__), "only-once"))' + PLAIN
+        with managed(source, 3) as lambda_:
+            self.assertEqual(lambda_.wait(), 1)
+            nothing_left(lambda_)
+            self.assertEqual([request.error_type for request in lambda_.sent("init/error") if request.status == 202], ["FileExistsError"])
+
+    def test_a_process_that_ends_without_a_word(self):
+        for statement, status in ("os._exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", None), ("sys.exit(0)", None):
+            with self.subTest(statement), managed(statement, 2) as lambda_:
+                self.assertEqual(lambda_.wait() or "nothing wrong", status or lambda_.status)
+                nothing_left(lambda_)
+                self.assertEqual(len(printed(lambda_, "starts")), 1)
+
+
+class Death(unittest.TestCase):
+    def test_a_killed_worker_is_replaced(self):
+        with managed(PLAIN, 3) as lambda_:
+            polls(lambda_, 3)
+            killed, spared = lambda_.send(WAIT), lambda_.send(WAIT)
+            lambda_.wait_for(lambda: len(printed(lambda_, "waits")) == 2)
+            victim = printed(lambda_, "waits")[0]
+            os.kill(victim, signal.SIGKILL)
+            polls(lambda_, 2)
+            starts = printed(lambda_, "starts")
+            self.assertEqual(len(starts), 4)
+            release(lambda_, 1)
+            lambda_.wait_for(lambda: lambda_.posts, what="no answer of the one that was spared")
+            polls(lambda_, 3)
+            (answer,) = lambda_.posts.values()
+            self.assertIn(answer.request_id, (killed, spared))
+            self.assertNotEqual(answer.json, victim)
+            self.assertCountEqual(at_once(lambda_, 3), {*starts} - {victim})
+            self.assertEqual(len(lambda_.worker_logs), 8)
+            self.assertEqual(lambda_.stderr, "")
+
+    def test_an_async_one_with_all_its_slots(self):
+        with processors(2) as count, managed(ASYNC, 4) as lambda_:
+            polls(lambda_, 4)
+            victim = lambda_.invoke().json
+            os.kill(victim, signal.SIGKILL)
+            lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == count + 1)
+            polls(lambda_, 4)
+            shares = collections.Counter(at_once(lambda_, 4))
+            self.assertNotIn(victim, shares)
+            self.assertEqual([*shares.values()], [4 // count] * count)
+
+    def test_a_handler_that_exits_again_and_again(self):
+        """Each of its invocations is answered: no reason to give up, whatever the status and however young the process."""
+        source = PLAIN.replace("wait()", "sys.exit(1)")
+        with managed(source, 2) as lambda_:
+            for _ in range(8):
+                self.assertEqual(lambda_.invoke(WAIT).json["errorType"], "SystemExit")
+            self.assertIn(lambda_.invoke().json, printed(lambda_, "starts"))
+            polls(lambda_, 2)
+
+    def test_a_worker_that_cannot_be_replaced(self):
+        """Where every new process dies in its import, the environment gives up rather than start them for ever."""
+        source = """
+broken = os.path.join(os.path.dirname(__file__), "broken")
+if os.path.exists(broken):
+    {}
+
+def handler(event, context):
+    open(broken, "w").close()
+    os._exit(9)
+"""
+        for statement in "os._exit(1)", "os._exit(2)", "os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError":
+            with self.subTest(statement), managed(source.format(statement), 2) as lambda_:
+                polls(lambda_, 2)
+                lambda_.send()
+                self.assertNotEqual(lambda_.wait(), 0)
+                nothing_left(lambda_)
+                self.assertLess(len(printed(lambda_, "starts")), 20)
+
+    def test_the_api_is_gone(self):
+        """A line of each process that noticed, no traceback, and the parent ends."""
+        for name, source, slots in ("plain", PLAIN, 2), ("async", ASYNC, 4):
+            with self.subTest(name), processors(1), managed(source, slots) as lambda_:
+                polls(lambda_, slots)
+                lambda_.answers("next", *[500] * 1000)
+                self.assertEqual(lambda_.wait(), 1)
+                nothing_left(lambda_)
+                self.assertLess(len(printed(lambda_, "starts")), 20)
+                errors = "".join(lambda_.worker_logs + [lambda_.stderr])
+                errors = re.sub("(?m)^starts: .*\n", "", errors)
+                self.assertIn("AWS_LAMBDA_RUNTIME_API", errors)
+                self.assertEqual(re.sub("(?m)^runtime: .*\n", "", errors), "")
+
+    def test_the_api_was_never_there(self):
+        with managed(PLAIN, 2, env={"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}) as lambda_:
+            self.assertEqual(lambda_.wait(), 1)
+            nothing_left(lambda_)
+
+
+class Shutdown(unittest.TestCase):
+    OWN = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+atexit.register(lambda: print("ends:", os.getpid()))
+"""
+    ON_LOOP = """
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.add_signal_handler(signal.SIGTERM, sys.exit, 0)
+atexit.register(lambda: print("ends:", os.getpid()))
+"""
+
+    def end(self, lambda_):
+        lambda_.signal(signal.SIGTERM)
+        self.assertEqual(lambda_.wait(), 0)
+        nothing_left(lambda_)
+
+    def test_the_signal_reaches_every_worker(self):
+        for name, source, slots in (
+            ("signal.signal", self.OWN + PLAIN, 3),
+            ("signal.signal, async", self.OWN + ASYNC, 4),
+            ("add_signal_handler", self.ON_LOOP + PLAIN, 3),
+            ("add_signal_handler, async", self.ON_LOOP + ASYNC, 4),
+        ):
+            with self.subTest(name), processors(2), managed(source, slots) as lambda_:
+                polls(lambda_, slots)
+                self.end(lambda_)
+                self.assertEqual(printed(lambda_, "ends"), printed(lambda_, "starts"))
+
+    def test_a_worker_without_a_handler(self):
+        with managed(PLAIN, 3) as lambda_:
+            polls(lambda_, 3)
+            self.end(lambda_)
+            self.assertEqual(lambda_.sent("extension/register"), [])
+            self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+
+    def test_one_extension_for_all(self):
+        """Also when a worker is replaced after the first `next`, where Lambda takes no extension any more."""
+        with managed(self.OWN + PLAIN, 3) as lambda_:
+            polls(lambda_, 3)
+            for replaced, pid in enumerate(printed(lambda_, "starts"), 1):
+                os.kill(pid, signal.SIGKILL)
+                lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == 3 + replaced)
+                polls(lambda_, 3)
+            self.assertEqual(len(lambda_.sent("extension/register")), 1)
+            self.assertNotIn("runtime:", "".join(lambda_.worker_logs))
+            self.end(lambda_)
+
+    def test_before_the_first_worker_is_ready(self):
+        with managed("wait()" + PLAIN, 3) as lambda_:
+            lambda_.wait_for(lambda: printed(lambda_, "waits"))
+            self.end(lambda_)
+            self.assertEqual(len(printed(lambda_, "starts")), 1)
+
+    def test_while_workers_are_started(self):
+        with managed(PLAIN, 32) as lambda_:
+            lambda_.wait_for(lambda: lambda_.polling)
+            self.end(lambda_)
+
+    def test_while_a_worker_is_about_to_be_replaced(self):
+        """It is not, then: nobody would tell the new one to end."""
+        source = """
+starts = os.path.join(os.path.dirname(__file__), "starts")
+os.mkdir(os.path.join(starts, str(os.getpid())))
+if len(os.listdir(starts)) in (2, 3):
+    os._exit(1)
+""" + PLAIN.replace("wait()", "os._exit(1)")
+        for moment in "it has just died", "its parent knows":
+            with self.subTest(moment), managed(source, 1, start=False) as lambda_:
+                os.mkdir(os.path.join(lambda_.task_root, "starts"))
+                lambda_.start()
+                lambda_.send(WAIT)  # the first dies of it, the two that follow in their import, a fourth would live
+                lambda_.wait_for(lambda: len(lambda_.worker_logs) == 6 and not any(source.open for source in lambda_.workers))
+                if moment == "its parent knows":
+                    await_reaping(printed(lambda_, "starts")[2])
+                lambda_.signal(signal.SIGTERM)
+                self.assertIn(lambda_.wait(), (0, 1))
+                nothing_left(lambda_)
+                self.assertEqual(lambda_.stderr, "")

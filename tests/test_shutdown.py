@@ -1,0 +1,242 @@
+"""SIGTERM: a function that has its own handler for it gets the signal, and nobody else pays for that."""
+
+import signal
+import unittest
+
+from runtime_api import Fault, Lambda, function
+
+NAME = "python-runtime"
+
+HANDLERS = {
+    "plain handler": "def handler(event, context): return 'here'",
+    "async handler": "async def handler(event, context): return 'here'",
+}
+SIGNAL_HANDLER = """
+import atexit, signal, sys
+
+def stop(signum, frame):
+    print("stopping:", signum)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+atexit.register(print, "at exit")
+"""
+# asyncio's own: the callback runs on the loop, which for a plain handler nothing else runs.
+LOOP_HANDLER = """
+import asyncio, atexit, signal, sys
+
+async def stop():
+    await asyncio.sleep(0)
+    print("stopping:", int(signal.SIGTERM))
+    loop.call_soon(sys.exit, 0)
+
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(stop()))
+atexit.register(print, "at exit")
+"""
+
+
+def kinds(lambda_):
+    return [request.kind for request in lambda_.requests]
+
+
+def polls(lambda_):
+    lambda_.wait_for(lambda: lambda_.polling, what="no next")
+
+
+class WhileNextWaits(unittest.TestCase):
+    def test_the_handler_runs_and_then_atexit(self):
+        for kind, handler in HANDLERS.items():
+            for name, source in ("signal.signal", SIGNAL_HANDLER), ("add_signal_handler", LOOP_HANDLER):
+                with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as lambda_:
+                    polls(lambda_)
+                    lambda_.signal(signal.SIGTERM)
+                    self.assertEqual(lambda_.wait(), 0)
+                    self.assertEqual(lambda_.log, f"stopping: {int(signal.SIGTERM)}\nat exit\n")
+                    self.assertEqual(lambda_.stderr, "")
+
+    def test_the_same_after_an_invocation(self):
+        for kind, handler in HANDLERS.items():
+            for name, source in ("signal.signal", SIGNAL_HANDLER), ("add_signal_handler", LOOP_HANDLER):
+                with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as lambda_:
+                    self.assertEqual(lambda_.invoke().json, "here")
+                    polls(lambda_)
+                    lambda_.signal(signal.SIGTERM)
+                    self.assertEqual(lambda_.wait(), 0)
+                    self.assertEqual(lambda_.log, f"stopping: {int(signal.SIGTERM)}\nat exit\n")
+
+    def test_a_handler_that_returns(self):
+        """The process goes on, with the same `next`."""
+        source = """
+            import signal
+            signals = []
+            signal.signal(signal.SIGTERM, lambda number, frame: print("signal", number))
+            {}
+        """
+        for kind, handler in HANDLERS.items():
+            with self.subTest(kind), function(function=source.format(handler)) as root, Lambda(root) as lambda_:
+                polls(lambda_)
+                lambda_.signal(signal.SIGTERM)
+                lambda_.wait_for(lambda: lambda_.log == f"signal {int(signal.SIGTERM)}\n")
+                self.assertEqual(lambda_.invoke().json, "here")
+                polls(lambda_)
+                self.assertEqual(kinds(lambda_)[2:], ["next", "response", "next"])
+
+    def test_a_loop_that_is_stopped(self):
+        """`add_signal_handler(SIGTERM, loop.stop)` ends asyncio's programs; and so does cancelling every task."""
+        source = """
+            import asyncio, atexit, signal
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            loop.add_signal_handler(signal.SIGTERM, {})
+            atexit.register(print, "at exit")
+
+            async def handler(event, context):
+                return "here"
+        """
+        for callback in "loop.stop", "lambda: [task.cancel() for task in asyncio.all_tasks(loop)]":
+            with self.subTest(callback), function(function=source.format(callback)) as root, Lambda(root) as lambda_:
+                polls(lambda_)
+                lambda_.signal(signal.SIGTERM)
+                self.assertEqual(lambda_.wait(), 0)
+                self.assertEqual((lambda_.log, lambda_.stderr), ("at exit\n", ""))
+
+    def test_a_thread_that_is_left_does_not_keep_the_process(self):
+        source = """
+            import signal, sys, threading
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+            threading.Thread(target=threading.Event().wait).start()
+            def handler(event, context): pass
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            polls(lambda_)
+            lambda_.signal(signal.SIGTERM)
+            self.assertEqual(lambda_.wait(), 0)
+
+
+class WhileTheHandlerRuns(unittest.TestCase):
+    PLAIN = """
+        import signal, sys, time
+
+        def handler(event, context):
+            try:
+                print("running")
+                while not stopped:
+                    time.sleep(60)  # comes back when the signal handler raises
+                return "stopped"
+            finally:
+                print("finally")
+    """
+
+    def running(self, lambda_):
+        request_id = lambda_.send()
+        lambda_.wait_for(lambda: "running" in lambda_.log)
+        return request_id
+
+    def test_a_signal_handler_that_exits(self):
+        source = self.PLAIN + "\n        stopped = False\n        signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))"
+        with function(function=source) as root, Lambda(root) as lambda_:
+            request_id = self.running(lambda_)
+            lambda_.signal(signal.SIGTERM)
+            self.assertEqual(lambda_.answer(request_id).json["errorType"], "SystemExit")
+            self.assertEqual(lambda_.wait(), 4)
+            self.assertIn("finally", lambda_.log)
+
+    def test_a_signal_handler_that_sets_a_flag(self):
+        source = """
+            import os, signal
+            read, write = os.pipe()
+            signal.signal(signal.SIGTERM, lambda *_: os.write(write, b"x"))
+
+            def handler(event, context):
+                print("running")
+                return os.read(read, 1).decode()
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            request_id = self.running(lambda_)
+            lambda_.signal(signal.SIGTERM)
+            self.assertEqual(lambda_.answer(request_id).json, "x")
+            polls(lambda_)
+
+    def test_on_the_event_loop(self):
+        """An async handler sees the signal as asyncio shows it: at its `await`."""
+        source = LOOP_HANDLER + """
+async def handler(event, context):
+    try:
+        print("running")
+        await asyncio.Event().wait()
+    finally:
+        print("finally")
+"""
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.running(lambda_)
+            lambda_.signal(signal.SIGTERM)
+            self.assertEqual(lambda_.wait(), 0)
+            self.assertRegex(lambda_.log, rf"(?s)^running\nstopping: {int(signal.SIGTERM)}\n.*finally\n.*at exit\n$")
+
+
+class Registration(unittest.TestCase):
+    def test_before_the_first_next(self):
+        with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root, Lambda(root) as lambda_:
+            lambda_.invoke()
+            self.assertEqual(kinds(lambda_)[:3], ["extension/register", "extension/event/next", "next"])
+            register, event = lambda_.requests[:2]
+            self.assertEqual(register.headers["Lambda-Extension-Name"], NAME)
+            self.assertEqual(register.json, {"events": []})
+            self.assertEqual(register.status, 200)
+            self.assertIn(event.headers["Lambda-Extension-Identifier"], lambda_.extensions)
+            polls(lambda_)
+            self.assertIsNone(event.status)  # it waits: Lambda never answers it, and it is not given up
+
+    def test_before_the_snapshot(self):
+        with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root:
+            with Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
+                lambda_.restore()
+                self.assertEqual(lambda_.invoke().json, "here")
+                self.assertEqual(kinds(lambda_)[:3], ["extension/register", "extension/event/next", "restore/next"])
+                lambda_.signal(signal.SIGTERM)
+                self.assertEqual(lambda_.wait(), 0)
+
+    def test_refused_or_failing(self):
+        """One warning; the function works, and its signal handler too, should a signal come."""
+        no_identifier = Fault(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        no_http = Fault(raw=b"220 mail.example.com ESMTP\r\n", close=True)
+        cut = Fault(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", close=True)
+        for source, fault in (
+            *((SIGNAL_HANDLER, fault) for fault in (403, 500, Fault(0), no_identifier, no_http, cut)),
+            (LOOP_HANDLER, 403),
+        ):
+            with self.subTest(fault), function(function=source + HANDLERS["plain handler"]) as root:
+                with Lambda(root, start=False) as lambda_:
+                    lambda_.answers("extension/register", fault)
+                    lambda_.start()
+                    self.assertEqual(lambda_.invoke().json, "here")
+                    self.assertRegex(lambda_.stderr, r"^runtime: .*SIGTERM.*\n$")
+                    self.assertEqual(kinds(lambda_)[:2], ["extension/register", "next"])
+                    polls(lambda_)
+                    lambda_.signal(signal.SIGTERM)
+                    self.assertEqual(lambda_.wait(), 0)
+                    self.assertIn("at exit", lambda_.log)
+
+    def test_none_without_a_handler(self):
+        source = """
+            import signal, sys
+            {}
+            def handler(event, context): return "http.client" in sys.modules and "http" in sys.modules
+        """
+        for statement, survives in (
+            ("pass", False),
+            ("signal.signal(signal.SIGTERM, signal.SIG_DFL)", False),
+            ("signal.signal(signal.SIGINT, print)", False),
+            ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", True),
+        ):
+            with self.subTest(statement), function(function=source.format(statement)) as root, Lambda(root) as lambda_:
+                self.assertFalse(lambda_.invoke().json)
+                polls(lambda_)
+                self.assertEqual(kinds(lambda_), ["next", "response", "next"])
+                lambda_.signal(signal.SIGTERM)
+                if survives:
+                    self.assertFalse(lambda_.invoke().json)
+                else:
+                    self.assertEqual(lambda_.wait(), -signal.SIGTERM)
