@@ -1,0 +1,552 @@
+"""Logs: formats, levels, ids, frames; what is imported for them; nothing lost."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import unittest
+
+from runtime_api import Lambda, function
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+LEVELS = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
+
+
+def settled(lambda_):
+    """Wait for the end of the invocation, when the next is asked for: it has logged all then."""
+    lambda_.wait_for(lambda: lambda_.polling, what="no next")
+    return lambda_
+
+
+class Text(unittest.TestCase):
+    SOURCE = """
+        import logging
+
+        logging.warning("at import")
+
+        def handler(event, context):
+            logger = logging.getLogger("named")
+            for level in logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL:
+                logger.log(level, "said %s", "sö")
+            try:
+                1 / 0
+            except ZeroDivisionError:
+                logger.exception("two\\nlines")
+    """
+
+    def test_records(self):
+        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+            request_id = lambda_.invoke().request_id
+            lines = settled(lambda_).log.split("\n")
+        for level in "WARNING", "ERROR", "CRITICAL":
+            [line] = [line for line in lines if line.startswith(f"[{level}]") and line.endswith("said sö")]
+            self.assertRegex(line, rf"^\[{level}\]\t{TIME}\.\d{{3}}Z\t{request_id}\tsaid sö$")
+        self.assertRegex(lines[0], rf"^\[WARNING\]\t{TIME}\.\d{{3}}Z\t\tat import$")
+        # As awslambdaric: the format ends in a line break, which an exception's text follows.
+        exception = lines.index("lines")
+        self.assertRegex(lines[exception - 1], rf"^\[ERROR\]\t{TIME}\.\d{{3}}Z\t{request_id}\ttwo$")
+        self.assertEqual(lines[exception + 1], "Traceback (most recent call last):")
+        self.assertEqual(lines[-2:], ["ZeroDivisionError: division by zero", ""])
+
+    def test_time_is_utc(self):
+        with function(function=self.SOURCE) as root, Lambda(root, env={"TZ": "Asia/Tokyo"}) as lambda_:
+            stamp = settled(lambda_).log.split("\t")[1][:16]
+        now = time.time()
+        self.assertIn(stamp, [time.strftime("%Y-%m-%dT%H:%M", time.gmtime(now - back)) for back in (0, 60)])
+
+    def test_levels(self):
+        for given, lowest in {
+            None: "WARNING", "": "WARNING", "TRACE": "DEBUG", "DEBUG": "DEBUG", "info": "INFO", "WARN": "WARNING", "ERROR": "ERROR",
+            "FATAL": "CRITICAL", "NONSENSE": "WARNING",
+        }.items():
+            with self.subTest(given), function(function=self.SOURCE) as root:
+                with Lambda(root, env={"AWS_LAMBDA_LOG_LEVEL": given}) as lambda_:
+                    lambda_.invoke()
+                    log = settled(lambda_).log
+                    said = [level for level in LEVELS if f"[{level}]\t" in log]
+                    self.assertEqual(said, list(LEVELS[LEVELS.index(lowest):]))
+
+
+class Json(unittest.TestCase):
+    SOURCE = """
+        import datetime, logging, sys
+
+        class Thing:
+            def __str__(self):
+                return "a thing"
+
+        def levels():
+            for level in logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL, 25, 5, 70:
+                logging.getLogger("package.module").log(level, "said %s %d", "sö", level)
+
+        def extra():
+            logging.warning("extra", extra={
+                "number": 5, "nested": {"k": [1, "é"]}, "thing": Thing(), "none": None, "when": datetime.date(2025, 1, 31),
+                "requestId": "forged", "level": "forged",
+            })
+
+        def dicts():
+            logging.warning({"k": [1, None], "é": Thing()})
+            logging.warning({"k": 1}, extra={"more": 2})
+            logging.warning("%(k)s", {"k": 1})
+
+        def exception():
+            try:
+                raise KeyError("kéy")
+            except KeyError:
+                logging.exception("caught")
+                logging.error("caught too", exc_info=sys.exc_info())
+            logging.error("none", exc_info=True)
+
+        def stack():
+            logging.warning("stack", stack_info=True)
+
+        def odd():
+            logging.warning("line\\nbreak \\ud800 %s", float("nan"))
+            logging.warning(5)
+            logging.warning(None)
+            logging.warning("", extra={"number": float("inf"), "set": {1}})
+
+        def handler(event, context):
+            globals()[event]()
+    """
+
+    @classmethod
+    def setUpClass(cls):
+        stack = contextlib.ExitStack()
+        cls.addClassCleanup(stack.close)
+        cls.root = stack.enter_context(function(function=cls.SOURCE))
+        env = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}
+        cls.lambda_ = stack.enter_context(Lambda(cls.root, env=env))
+
+    def records(self, event, **headers):
+        """What a function of SOURCE logs: each line an object, without what each must have."""
+        before = len(self.lambda_.log)
+        answer = self.lambda_.invoke(event, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        self.assertEqual(answer.kind, "response", answer.body)
+        *lines, end = settled(self.lambda_).log[before:].split("\n")
+        self.assertEqual(end, "")
+        records = [json.loads(line) for line in lines]
+        for record in records:
+            self.assertRegex(record.pop("timestamp"), f"^{TIME}Z$")
+            self.assertEqual(record.pop("requestId"), answer.request_id)
+        self.assertEqual(self.lambda_.stderr, "")
+        return records
+
+    def test_records(self):
+        expected = [("DEBUG", 10), ("INFO", 20), ("WARNING", 30), ("ERROR", 40), ("CRITICAL", 50), ("INFO", 25), ("CRITICAL", 70)]
+        self.assertEqual(self.records("levels"), [
+            {"level": level, "message": f"said sö {number}", "logger": "package.module"} for level, number in expected
+        ])
+        self.assertIn("sö", self.lambda_.log)
+
+    def test_tenant_id(self):
+        for record in self.records("levels", Lambda_Runtime_Aws_Tenant_Id="blue"):
+            self.assertEqual(record["tenantId"], "blue")
+        for record in self.records("levels"):
+            self.assertNotIn("tenantId", record)
+
+    def test_extra(self):
+        [record] = self.records("extra")
+        self.assertEqual(record, {
+            "level": "WARNING", "message": "extra", "logger": "root", "number": 5, "nested": {"k": [1, "é"]}, "thing": "a thing",
+            "when": "2025-01-31",
+        })
+
+    def test_dict_messages(self):
+        common = {"level": "WARNING", "logger": "root"}
+        self.assertEqual(self.records("dicts"), [
+            {**common, "message": {"k": [1, None], "é": "a thing"}},
+            {**common, "message": {"k": 1}, "more": 2},
+            {**common, "message": "1"},
+        ])
+
+    def test_exceptions(self):
+        first, second, none = self.records("exception")
+        path = f"{self.root}/function.py"
+        line = int(first["location"].rpartition(":")[2])
+        [frame] = first["stackTrace"]
+        self.assertTrue(frame.startswith(f'  File "{path}", line {line - 2}, in exception\n    raise KeyError("kéy")\n'), frame)
+        common = {"level": "ERROR", "logger": "root", "errorType": "KeyError", "errorMessage": "'kéy'", "stackTrace": [frame]}
+        self.assertEqual(first, {**common, "message": "caught", "location": f"{path}:exception:{line}"})
+        self.assertEqual(second, {**common, "message": "caught too", "location": f"{path}:exception:{line + 1}"})
+        self.assertEqual((none["message"], none.get("errorType")), ("none", None))
+
+    def test_stack(self):
+        [record] = self.records("stack")
+        self.assertEqual(record["message"], "stack")
+
+    def test_odd_values(self):
+        first, number, none, last = self.records("odd")
+        self.assertEqual(first["message"], "line\nbreak \ud800 nan")
+        self.assertEqual([number["message"], none["message"]], ["5", "None"])
+        self.assertEqual([last["number"], last["set"]], [float("inf"), "{1}"])
+
+    def test_levels(self):
+        for given, lowest in {None: "WARNING", "INFO": "INFO", "FATAL": "CRITICAL"}.items():
+            with self.subTest(given), function(function=self.SOURCE) as root:
+                env = {"AWS_LAMBDA_LOG_FORMAT": "Json", "AWS_LAMBDA_LOG_LEVEL": given}
+                with Lambda(root, env=env) as lambda_:
+                    lambda_.invoke("levels")
+                    said = {json.loads(line)["level"] for line in settled(lambda_).log.splitlines()}
+                    self.assertEqual(sorted(said, key=LEVELS.index)[0], lowest)
+
+
+class Frames(unittest.TestCase):
+    """_LAMBDA_TELEMETRY_LOG_FD."""
+
+    SOURCE = """
+        import logging, os
+
+        def handler(event, context):
+            print("printed")
+            context.log("through the context")
+            for level in 10, 20, 30, 40, 50, 25, 5, 60:
+                logging.getLogger().log(level, "two\\nlines")
+            if event:
+                raise ValueError("erröneous")
+            return os.environ.get("_LAMBDA_TELEMETRY_LOG_FD")
+    """
+
+    def frames(self, event=None, **env):
+        env = {f"AWS_LAMBDA_LOG_{name}": value for name, value in env.items()}
+        with function(function=self.SOURCE) as root, Lambda(root, telemetry=True, env=env) as lambda_:
+            answer = lambda_.invoke(event)
+            self.assertIsNone(answer.json if answer.kind == "response" else None, "the variable is for the runtime")
+            settled(lambda_)
+            self.assertEqual((lambda_.log, lambda_.stderr), ("printed\n", ""))
+            now = time.time() * 1e6
+            for _, microseconds, text in lambda_.frames:
+                self.assertTrue(now - 60e6 < microseconds <= now, microseconds)
+            return [(f"{kind:08x}", text) for kind, _, text in lambda_.frames]
+
+    def test_text_without_a_level(self):
+        frames = self.frames()
+        self.assertEqual(frames[0], ("a55a0003", "through the context"))
+        self.assertEqual([kind for kind, _ in frames], ["a55a0003"] * 5)
+        for _, text in frames[1:]:
+            self.assertRegex(text, rf"^\[[^\]]+\]\t{TIME}\.\d{{3}}Z\t[0-9a-f-]{{36}}\ttwo\nlines\n$")
+
+    def test_text_with_a_level(self):
+        kinds = [kind for kind, _ in self.frames(LEVEL="DEBUG")]
+        self.assertEqual(kinds, [f"a55a00{kind}" for kind in ("03", "0b", "0f", "13", "17", "1b", "0f", "1b")])
+
+    def test_json(self):
+        context, *frames = self.frames(LEVEL="TRACE", FORMAT="JSON")
+        self.assertEqual(context, ("a55a0003", "through the context"))
+        self.assertEqual([kind for kind, _ in frames], [f"a55a00{kind}" for kind in ("0a", "0e", "12", "16", "1a", "0e", "1a")])
+        for _, text in frames:
+            self.assertEqual(json.loads(text)["message"], "two\nlines")
+
+    def test_below_every_level(self):
+        # NOTSET, were the function to let it through.
+        source = """
+            import logging
+
+            def handler(event, context):
+                logging.getLogger().setLevel(1)
+                logging.getLogger().log(5, "low")
+        """
+        for log_format, kind in {"JSON": "a55a0002", "Text": "a55a0003"}.items():
+            env = {"AWS_LAMBDA_LOG_FORMAT": log_format, "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}
+            with function(function=source) as root, Lambda(root, telemetry=True, env=env) as lambda_:
+                lambda_.invoke()
+                self.assertEqual([f"{kind:08x}" for kind, _, _ in settled(lambda_).frames], [kind])
+
+    def test_unhandled_errors(self):
+        kind, text = self.frames("raise")[-1]
+        self.assertEqual(kind, "a55a0017")
+        self.assertTrue(text.startswith("[ERROR] ValueError: erröneous\nTraceback (most recent call last):\n\xa0\xa0File "), text)
+        self.assertFalse(text.endswith("\n"))
+        kind, text = self.frames("raise", FORMAT="JSON")[-1]
+        self.assertEqual(kind, "a55a0016")
+        self.assertEqual(json.loads(text)["errorType"], "ValueError")
+
+    def test_init_errors(self):
+        with function(function="") as root, Lambda(root, telemetry=True) as lambda_:
+            self.assertEqual(lambda_.wait(), 1)
+            [(kind, _, text)] = lambda_.frames
+            self.assertEqual(f"{kind:08x}", "a55a0017")
+            self.assertTrue(text.startswith("[ERROR] Runtime.HandlerNotFound: "), text)
+            self.assertEqual(lambda_.log, "")
+
+
+class Ids(unittest.TestCase):
+    """The request id follows an invocation through the context of its threads and tasks."""
+
+    def said(self, lambda_):
+        """{what was logged: the request id with it}"""
+        lines = [line.split("\t") for line in settled(lambda_).log.splitlines()]
+        return {text: request_id for _, _, request_id, text in lines}
+
+    def test_of_threads(self):
+        source = """
+            import contextvars, logging, threading
+
+            go = threading.Event()
+            kept = []
+
+            def say(text, wait=False):
+                if wait: go.wait(10)
+                logging.warning(text)
+
+            def start(*arguments):
+                thread = threading.Thread(target=say, args=arguments)
+                thread.start()
+                return thread
+
+            def handler(event, context):
+                say(f"{event} handler")
+                if event == "first":
+                    kept.append(start("later without", True))
+                    kept.append(threading.Thread(target=contextvars.copy_context().run, args=(say, "later with", True)))
+                    kept[-1].start()
+                    start("first without").join()
+                if event == "second":
+                    go.set()
+                    for thread in kept: thread.join(10)
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            first, second = (lambda_.invoke(event).request_id for event in ("first", "second"))
+            said = self.said(lambda_)
+        # A thread without a context has the invocation that runs, as far as anyone can tell (from 3.14 on its
+        # threads may inherit the context).
+        self.assertIn(said.pop("later without"), (first, second) if sys.version_info >= (3, 14) else (second,))
+        self.assertEqual(said, {
+            "first handler": first, "first without": first, "later with": first, "second handler": second,
+        })
+
+    def test_of_tasks(self):
+        source = """
+            import asyncio, logging
+
+            kept = []
+
+            async def later(go):
+                await go.wait()
+                await asyncio.to_thread(logging.warning, "later in a thread")
+                logging.warning("later in a task")
+
+            async def handler(event, context):
+                await asyncio.to_thread(logging.warning, f"{event} in a thread")
+                await asyncio.gather(asyncio.sleep(0), say(event))
+                if event == "first":
+                    go = asyncio.Event()
+                    kept.extend([go, asyncio.create_task(later(go))])
+                if event == "second":
+                    kept[0].set()
+                    await kept[1]
+                logging.warning(f"{event} handler")
+
+            async def say(event):
+                logging.warning(f"{event} in a task")
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            first, second = (lambda_.invoke(event).request_id for event in ("first", "second"))
+            expected = {f"{event} {place}": request_id for event, request_id in (("first", first), ("second", second))
+                        for place in ("in a thread", "in a task", "handler")}
+            self.assertEqual(self.said(lambda_), {**expected, "later in a thread": first, "later in a task": first})
+
+    def test_in_streams(self):
+        source = """
+            import logging
+
+            def handler(event, context):
+                logging.warning(f"{event} begins")
+                yield "x"
+                logging.warning(f"{event} ends")
+        """
+        for define in "def", "async def":
+            with self.subTest(define), function(function=source.replace("def", define)) as root, Lambda(root) as lambda_:
+                first, second = (lambda_.invoke(event).request_id for event in ("first", "second"))
+                self.assertEqual(self.said(lambda_), {
+                    "first begins": first, "first ends": first, "second begins": second, "second ends": second
+                })
+
+    def test_on_the_record(self):
+        # For formats of the function's own.
+        source = """
+            import logging
+
+            [handler_of_root] = logging.getLogger().handlers
+            handler_of_root.setFormatter(logging.Formatter("%(aws_request_id)s %(tenant_id)s %(message)s"))
+            logging.warning("at import")
+
+            def handler(event, context):
+                logging.warning(type(handler_of_root).__name__)
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            first = lambda_.invoke(headers={"Lambda-Runtime-Aws-Tenant-Id": "blue"}).request_id
+            second = lambda_.invoke().request_id
+            name = "LambdaLoggerHandler"
+            self.assertEqual(
+                settled(lambda_).log, f" None at import\n{first} blue {name}\n{second} None {name}\n"
+            )
+
+
+class Imports(unittest.TestCase):
+    """The handler is on the root logger before the function's first line; logging is not there for nothing."""
+
+    def test_by_any_way(self):
+        for statement in (
+            "import logging",
+            "from logging import getLogger",
+            "import logging.handlers",
+            "import importlib; importlib.import_module('logging')",
+            "import concurrent.futures",
+            "import helper",
+        ):
+            source = f"""
+                {statement}
+                from logging import getLogger
+
+                getLogger().warning("at import")
+
+                def handler(event, context):
+                    getLogger("x").error("in handler")
+                    return [len(getLogger().handlers), len(getLogger("x").handlers)]
+            """
+            with self.subTest(statement), function(function=source, helper="import logging") as root, Lambda(root) as lambda_:
+                answer = lambda_.invoke()
+                self.assertEqual(answer.json, [1, 0])
+                at_import, in_handler = settled(lambda_).log.splitlines()
+                self.assertRegex(at_import, r"^\[WARNING\]\t[^\t]+\t\tat import$")
+                self.assertRegex(in_handler, rf"^\[ERROR\]\t[^\t]+\t{answer.request_id}\tin handler$")
+
+    def test_late(self):
+        source = """
+            def handler(event, context):
+                import logging
+                logging.basicConfig(format="mine")  # has no effect, as on Lambda
+                logging.warning("said")
+                return len(logging.getLogger().handlers)
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for _ in range(2):
+                answer = lambda_.invoke()
+                self.assertEqual(answer.json, 1)
+                self.assertRegex(settled(lambda_).log.splitlines()[-1], rf"^\[WARNING\]\t[^\t]+\t{answer.request_id}\tsaid$")
+
+    def test_before_the_runtime(self):
+        # A .pth file or sitecustomize of the image may have done so.
+        with function(function=Text.SOURCE, **{"site/sitecustomize.py": "import logging"}) as root, Lambda(root, env={"PYTHONPATH": f"{root}/site"}) as lambda_:
+            self.assertRegex(settled(lambda_).log, r"^\[WARNING\]\t[^\t]+\t\tat import\n$")
+
+    def test_of_logging_itself_is_as_ever(self):
+        source = """
+            import importlib.util, inspect, logging, sys
+
+            def handler(event, context):
+                spec = logging.__spec__
+                return [
+                    spec.name, spec.origin == logging.__file__, logging.__loader__ is spec.loader, type(spec.loader).__name__,
+                    inspect.getsource(logging.getLogger).partition("(")[0], importlib.util.find_spec("logging").name,
+                    [type(finder).__name__ for finder in sys.meta_path if type(finder).__module__ == "runtime"],
+                ]
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual(lambda_.invoke().json, [
+                "logging", True, True, "SourceFileLoader", "def getLogger", "logging", [],
+            ])
+
+    def test_that_nobody_asked_for(self):
+        source = """
+            import sys
+
+            modules = sorted(sys.modules)
+
+            def handler(event, context):
+                if event == "stream": return iter(["x"])
+                return [modules, sorted(sys.modules)]
+        """
+        heavy = {"logging", "json", "socket", "asyncio", "typing", "traceback", "re", "http", "email", "ssl", "urllib", "decimal"}
+        heavy |= {"base64", "selectors", "threading", "contextvars", "enum", "functools", "collections", "warnings", "inspect"}
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual(lambda_.invoke("stream").body, b"x")
+            at_import, after = lambda_.invoke().json
+            command = [sys.executable, "-c", "import sys; print(*sys.modules)"]
+            own = subprocess.run(command, env=lambda_.env, cwd=root, stdout=subprocess.PIPE, universal_newlines=True).stdout
+            for modules in at_import, after:
+                self.assertEqual(heavy & (set(modules) - set(own.split())), set())
+
+    def test_a_module_of_the_functions_own_called_logging(self):
+        source = """
+            import logging
+
+            def handler(event, context):
+                return logging.MINE
+        """
+        with function(function=source, logging="MINE = 1") as root, Lambda(root) as lambda_:
+            self.assertEqual(lambda_.invoke().json, 1)
+
+
+class Lost(unittest.TestCase):
+    """Nothing that was printed or logged, whatever ends the process."""
+
+    SOURCE = """
+        import logging, os, signal, sys
+
+        def end(how):
+            if how == "exit": os._exit(7)
+            if how == "abort": os.abort()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def handler(event, context):
+            print("printed", end="")
+            sys.stdout.write("+written")
+            sys.stdout.buffer.write(b"+bytes+")
+            context.log("context")
+            print("to stderr", end="", file=sys.stderr)
+            logging.error("logged")
+            print("last", end="")
+            end(event)
+    """
+
+    def test_by_any_end(self):
+        for event, status in {"exit": 7, "kill": -9, "abort": -6}.items():
+            for telemetry in False, True:
+                with self.subTest(event), function(function=self.SOURCE) as root:
+                    with Lambda(root, telemetry=telemetry) as lambda_:
+                        request_id = lambda_.send(event)
+                        self.assertEqual(lambda_.wait(), status)
+                        record = rf"\[ERROR\]\t[^\t]+\t{request_id}\tlogged\n"
+                        if telemetry:
+                            self.assertEqual(lambda_.log, "printed+written+bytes+last")
+                            self.assertEqual(lambda_.frames[0][2], "context")
+                            self.assertRegex(lambda_.frames[1][2], f"^{record}$")
+                        else:
+                            self.assertRegex(lambda_.log, rf"^printed\+written\+bytes\+context{record}last$")
+                        self.assertTrue(lambda_.stderr.startswith("to stderr"))  # faulthandler may follow
+
+    def test_order(self):
+        source = """
+            import logging
+
+            def handler(event, context):
+                for n in range(300):
+                    print("printed", n)
+                    logging.warning("logged %d", n)
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            lambda_.invoke()
+            lines = [line.rpartition("\t")[2] for line in settled(lambda_).log.splitlines()]
+            self.assertEqual(lines, [f"{verb} {n}" for n in range(300) for verb in ("printed", "logged")])
+
+    def test_much_at_once(self):
+        source = """
+            import logging
+
+            def handler(event, context):
+                logging.warning("x" * 3_000_000)
+                context.log("y" * 3_000_000)
+        """
+        with function(function=source) as root, Lambda(root, telemetry=True) as lambda_:
+            lambda_.invoke()
+            logged, from_context = [text for _, _, text in settled(lambda_).frames]
+            self.assertTrue(logged.endswith("\t" + "x" * 3_000_000 + "\n"))
+            self.assertEqual(from_context, "y" * 3_000_000)
+
+
+if __name__ == "__main__":
+    unittest.main()
