@@ -53,6 +53,9 @@ invoke:  ## invoke what `make create` made: STACK=name, EVENT='{"k": 1}' or EVEN
 delete:  ## delete what `make create` made: STACK=name
 	@$(PYTHON) tests/deploy.py delete
 
+conformance:  ## beside awslambdaric and under two emulators, from PyPI; TESTS=test_emulator for some
+	@$(PYTHON) tests/conformance/run.py $(TESTS)
+
 bench:  ## beside awslambdaric and a floor, in three minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
 	@$(PYTHON) tests/bench.py $(ONLY)
 

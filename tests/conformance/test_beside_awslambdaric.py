@@ -1,0 +1,259 @@
+"""The functions of functions.py, played through awslambdaric and through this runtime: what comes out is the same.
+
+What is compared, for each invocation and for each init error: what the Runtime API got (kind of post, body, error
+document, content type, X-Ray cause), what the log got (stdout or telemetry frames, and stderr) and the exit status.
+It is compared in text and in JSON format, on stdout and in frames, at each level.
+
+Differences that hold everywhere are stated in `everywhere()`, others in the row of the function that shows them. A
+stated difference that is none fails as well.
+"""
+
+import copy
+import itertools
+import json
+import re
+import sys
+import threading
+import unittest
+
+from functions import FUNCTIONS, INITS, LEVELS, LOGS_AT_ALL_LEVELS, Invocation, line_ends
+from runtime_api import Lambda, function
+
+# Plays all functions that need no process of their own: the request id says which is meant.
+DISPATCHER = """
+    import importlib
+
+    def handler(event, context):
+        return importlib.import_module("row_" + context.aws_request_id.partition(".")[0]).handler(event, context)
+"""
+
+
+# A frame of Python's import machinery in a stack trace, as entry, in the text of the log and in its JSON.
+IMPORT = r'  File "(<frozen importlib|[^"]*/importlib/__init__\.py)'
+IMPORT_IN_TEXT = r'[\r\n]\xa0\xa0File "(<frozen importlib|[^"\r\n]*/importlib/__init__\.py)[^\r\n]*([\r\n]\xa0{4}[^\r\n]*)?'
+IMPORT_IN_JSON = r'"  File \\"(<frozen importlib|[^"\n]*/importlib/__init__\.py)([^"\\]|\\.)*"(, )?'
+# What managed runtimes, which are updated under a function's feet, log before an init error.
+WARNING = r"\[WARNING\]\tTIMEZ\t\tLAMBDA_WARNING: Unhandled.*\r\n|\{[^}\n]*LAMBDA_WARNING: Unhandled[^}\n]*\}\n"
+
+
+class Recording:
+    """What has come out of a runtime, from one look at it to the next."""
+
+    def __init__(self, lambda_):
+        self.lambda_ = lambda_
+        self.posts = self.frames = self.log = self.stderr = 0
+
+    def take(self):
+        """All since the last call, in a form that can be compared."""
+        lambda_ = self.lambda_
+        posts = [request for request in list(lambda_.requests) if request.method == "POST"]
+        frames, log, stderr = lambda_.frames, lambda_.log, lambda_.stderr
+        outcome = {
+            "posts": [self.post(request) for request in posts[self.posts :]],
+            "log": self.plain(log[self.log :]),
+            "frames": [f"{kind:08x} {self.plain(text)}" for kind, _, text in frames[self.frames :]],
+            # Of Python's own traceback the last line says enough.
+            "stderr": re.sub(r"(?m)^Traceback .*\n(  .*\n)*", "TRACEBACK\n", self.plain(stderr[self.stderr :])),
+            "exit": lambda_.status,
+        }
+        self.posts, self.frames, self.log, self.stderr = len(posts), len(frames), len(log), len(stderr)
+        return outcome
+
+    def post(self, request):
+        headers = request.headers
+        post = {"kind": request.kind, "id": request.request_id, "type": headers["Content-Type"]}
+        if not request.kind.endswith("error"):
+            body = self.plain(request.body.decode("utf-8", "backslashreplace"))
+            return {**post, "mode": headers["Lambda-Runtime-Function-Response-Mode"], "body": body}
+        cause = headers["Lambda-Runtime-Function-XRay-Error-Cause"]
+        if cause:
+            # awslambdaric sends it in UTF-8, this runtime in ASCII: the value is the same.
+            cause = json.loads(self.plain(cause.encode("iso-8859-1").decode("utf-8")))
+            cause["paths"].sort()
+        charset = "utf-8"
+        try:
+            body = request.body.decode(charset)
+        except UnicodeDecodeError:
+            charset = "iso-8859-1"
+            body = request.body.decode(charset)
+        more = {"mode": None, "document": json.loads(self.plain(body)), "charset": charset}
+        return {**post, **more, "error type": request.error_type, "cause": cause}
+
+    def plain(self, text):
+        """Text without what differs from run to run."""
+        text = text.replace(self.lambda_.task_root, "ROOT")
+        text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d{3})?", "TIME", text)
+        return re.sub("0x[0-9a-f]{6,}", "ADDRESS", text)
+
+
+def play(root, handler, environment, telemetry, invocations, command):
+    """The outcome of the start and of each invocation, a list of (request id, Invocation)."""
+    outcomes = []
+    with Lambda(root, handler, env=environment, telemetry=telemetry, command=command) as lambda_:
+        recording = Recording(lambda_)
+
+        def settle():
+            # When it waits for the next event it has nothing more to say.
+            lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, what="neither polls nor ends")
+            outcomes.append(recording.take())
+
+        settle()
+        for request_id, invocation in invocations:
+            if lambda_.status is not None:
+                break
+            lambda_.send(invocation.event, body=invocation.body, headers=invocation.headers(request_id))
+            lambda_.wait_for(lambda: not lambda_.pending, what="nobody takes the event")
+            settle()
+        if command:
+            lambda_.violations.clear()  # awslambdaric's
+    return outcomes
+
+
+def play_both(root, handler, environment, telemetry, invocations):
+    """The outcomes of awslambdaric and of this runtime, which run at the same time."""
+    theirs, failures = [], []
+
+    def play_theirs():
+        # It takes the version of Python, on which its JSON depends, from this variable.
+        variables = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", **environment}
+        command = [sys.executable, "-m", "awslambdaric", handler]
+        try:
+            theirs.extend(play(root, handler, variables, telemetry, invocations, command))
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=play_theirs)
+    thread.start()
+    try:
+        ours = play(root, handler, environment, telemetry, invocations, None)
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return theirs, ours
+
+
+def everywhere(outcome):
+    """What this runtime gives where awslambdaric gives `outcome`."""
+    for post in outcome["posts"]:
+        if post["kind"].endswith("error"):
+            # Lambda's documentation wants this header with every error; awslambdaric sends it with init errors only.
+            # Non-ASCII letters and line breaks cannot be in a header as they are.
+            name = post["document"]["errorType"]
+            post["error type"] = name if name.isascii() and name.isprintable() else ascii(name)[1:-1]
+            # awslambdaric's init errors have no content type and are in Latin-1.
+            post["type"], post["charset"] = "application/json", "utf-8"
+            # Frames of the import machinery say nothing about the function.
+            trace = post["document"]["stackTrace"]
+            trace[:] = [entry for entry in trace if not re.match(IMPORT, entry)]
+    outcome["frames"] = [frame for frame in outcome["frames"] if "LAMBDA_WARNING: Unhandled" not in frame]
+    outcome["log"] = re.sub(WARNING, "", outcome["log"])
+    pattern = IMPORT_IN_JSON if outcome["format"] == "JSON" else IMPORT_IN_TEXT
+    outcome["log"] = re.sub(pattern, "", outcome["log"])
+    outcome["frames"] = [re.sub(pattern, "", frame) for frame in outcome["frames"]]
+
+
+def reduced(value, pattern):
+    """The value without the text that matches `pattern`."""
+    if not pattern:
+        return value
+    if isinstance(value, str):
+        return re.sub(pattern, "", value)
+    if isinstance(value, dict):
+        return {key: reduced(item, pattern) for key, item in value.items()}
+    return [reduced(item, pattern) for item in value] if isinstance(value, list) else value
+
+
+class SharedProcess:
+    """The functions that can share a process, one after the other in a process of each runtime."""
+
+    maxDiff = None
+    environment = {}
+    format = "text"
+    telemetry = False
+
+    def compare(self, row, file, ids, theirs, ours):
+        """ids: of the invocations, whose outcomes come after that of the start."""
+        theirs, ours = copy.deepcopy(theirs), copy.deepcopy(ours)
+        for outcomes in theirs, ours:
+            dead = {"posts": [], "log": "", "frames": [], "stderr": "", "exit": outcomes[-1]["exit"]}
+            outcomes += [dict(dead) for _ in ids[len(outcomes) - 1 :]]
+            for request_id, outcome in zip([None, *ids], outcomes):
+                outcome.update(id=request_id, file=file, format=self.format, framed=self.telemetry)
+        for outcome in theirs:
+            everywhere(outcome)
+        if row.ours and (not row.only or type(self).__name__ in row.only):
+            same = copy.deepcopy(theirs)
+            row.ours(theirs)
+            self.assertNotEqual(theirs, same, "the row states a difference that is none")
+        for theirs_, ours_ in zip(theirs, ours):
+            self.assertEqual(reduced(theirs_, row.ignore), reduced(ours_, row.ignore))
+        self.assertEqual(len(theirs), len(ours))
+
+    def test_functions_that_share_a_process(self):
+        rows = [row for row in FUNCTIONS if not row.alone]
+        files = {f"row_{row.name}": row.source for row in rows}
+        invocations = [(f"{row.name}.{n}", each) for row in rows for n, each in enumerate(row.invocations)]
+        with function(function=DISPATCHER, **files) as root:
+            theirs, ours = play_both(root, "function.handler", self.environment, self.telemetry, invocations)
+        for outcomes in theirs, ours:
+            self.assertIsNone(outcomes[-1]["exit"], f"ended at {invocations[len(outcomes) - 2][0]}, give it a process")
+        places = {request_id: n for n, (request_id, _) in enumerate(invocations, 1)}
+        for row in rows:
+            ids = [f"{row.name}.{n}" for n in range(len(row.invocations))]
+            of_row = [[outcomes[0], *[outcomes[places[each]] for each in ids]] for outcomes in (theirs, ours)]
+            with self.subTest(row.name):
+                self.compare(row, f"row_{row.name}.py", ids, *of_row)
+
+
+class OwnProcess:
+    """The functions that need a process, and those that keep it from starting."""
+
+    def test_functions_with_their_own_process(self):
+        for row in [row for row in FUNCTIONS if row.alone] + INITS:
+            with self.subTest(row.name), function(**{"function": row.source, **row.files}) as root:
+                invocations = [(f"{row.name}.{n}", each) for n, each in enumerate(row.invocations)]
+                environment = {**self.environment, **row.environment}
+                theirs, ours = play_both(root, row.handler, environment, self.telemetry, invocations)
+                self.compare(row, "function.py", [request_id for request_id, _ in invocations], theirs, ours)
+
+
+class Text(SharedProcess, OwnProcess, unittest.TestCase):
+    pass
+
+
+class JSON(SharedProcess, unittest.TestCase):
+    environment = {"AWS_LAMBDA_LOG_FORMAT": "JSON"}
+    format = "JSON"
+
+
+class TextInFrames(SharedProcess, unittest.TestCase):
+    environment = {"AWS_LAMBDA_LOG_LEVEL": "INFO"}
+    telemetry = True
+
+
+class JSONInFrames(SharedProcess, OwnProcess, unittest.TestCase):
+    environment = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}
+    format = "JSON"
+    telemetry = True
+
+
+class Levels(unittest.TestCase):
+    """The levels that Lambda may set, each in both formats, on stdout and in frames."""
+
+    maxDiff = None
+
+    def test_levels(self):
+        with function(function=LOGS_AT_ALL_LEVELS) as root:
+            for level, form, telemetry in itertools.product(LEVELS, ["Text", "JSON"], [False, True]):
+                environment = {"AWS_LAMBDA_LOG_LEVEL": level, "AWS_LAMBDA_LOG_FORMAT": form}
+                with self.subTest(level=level, form=form, telemetry=telemetry):
+                    invocations = [("levels.0", Invocation())]
+                    theirs, ours = play_both(root, "function.handler", environment, telemetry, invocations)
+                    if form == "Text" and not telemetry:
+                        line_ends(theirs)
+                    self.assertEqual(theirs, ours)
+
+
+if __name__ == "__main__":
+    unittest.main()
