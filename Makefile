@@ -33,6 +33,14 @@ $(LINT_INSTALLED):
 	@build/lint/bin/pip install --quiet --disable-pip-version-check $(LINT)
 	@touch $@
 
+H11 := build/h11-0.16.0
+fuzz: $(H11)/h11  ## a hostile Runtime API: SEED=7 CASES=10000; then 100,000 invocations that are counted: INVOCATIONS=100000
+	@PYTHONPATH=$(H11) $(PYTHON) tests/fuzz.py --h11 $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(CASES),--cases $(CASES))
+	@INVOCATIONS=$(or $(INVOCATIONS),100000) $(PYTHON) -m unittest discover -s tests -p test_counting.py
+
+$(H11)/h11:
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
+
 FUNCTION ?= tests/hello
 export FUNCTION PYTHON_PREFIX ARCH
 dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
