@@ -1,0 +1,227 @@
+"""PYTHONFAULTHANDLER=1: where an invocation hangs is in the log before its deadline."""
+
+import os
+import re
+import time
+import unittest
+
+from runtime_api import Lambda, function
+
+FAULTHANDLER = {"PYTHONFAULTHANDLER": "1"}
+SOON = 0.3  # seconds that an invocation has which is to hang
+NO_DEADLINE = {"Lambda-Runtime-Deadline-Ms": None}
+DUMP = r"(?m)^Timeout \((.*)\)!$"
+
+# Comes back at the time that the event is.
+SLEEP = """
+import time
+
+def handler(event, context):
+    while time.time() < event:
+        time.sleep(max(0, event - time.time()))
+    if event < 0:
+        raise ValueError
+"""
+
+
+def hang(lambda_, event={}):
+    """Have an invocation taken whose deadline is soon."""
+    lambda_.timeout = SOON
+    request_id = lambda_.send(event)
+    lambda_.wait_for(lambda: request_id in lambda_.delivered)
+    lambda_.timeout = 60
+    return request_id
+
+
+def log(lambda_):
+    return "".join([lambda_.stderr, *lambda_.worker_logs])
+
+
+def dumped(lambda_, *words):
+    """Wait until all of the words are in the log, and give it."""
+    lambda_.wait_for(lambda: all(word in log(lambda_) for word in words), what=f"not all of {words} are in the log")
+    return log(lambda_)
+
+
+class PlainHandler(unittest.TestCase):
+    def test_the_stack_of_every_thread(self):
+        source = """
+            import threading
+
+            def wait_for_the_database():
+                threading.Event().wait()
+
+            threading.Thread(target=wait_for_the_database, daemon=True).start()
+
+            def ask_the_network():
+                threading.Lock().acquire()
+                read.acquire()  # line 11
+
+            def handler(event, context):
+                ask_the_network()
+
+            read = threading.Lock()
+            read.acquire()
+        """
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+            request_id = hang(lambda_)
+            stderr = dumped(lambda_, "in wait_for_the_database", "in <module>")
+            (after,) = re.findall(DUMP, stderr)
+            hours, minutes, seconds = after.split(":")
+            # From when the runtime had the event; the 0.1 s before the deadline are for the log to get out.
+            self.assertTrue(0 < float(seconds) <= SOON - 0.1, after)
+            # The stack of the main thread names the invocation where the runtime calls the handler.
+            self.assertRegex(stderr, rf'"{root}/function.py", line 11 in ask_the_network\n.*in handler\n.* in .*{request_id}\n')
+            self.assertNotIn(request_id, lambda_.posts)
+
+    def test_a_stream(self):
+        source = """
+            import threading
+
+            def ask_the_model():
+                threading.Event().wait()
+
+            def handler(event, context):
+                yield "first"
+                ask_the_model()
+        """
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+            request_id = hang(lambda_)
+            self.assertEqual(lambda_.answer(request_id, whole=False).wait_chunks(1), [b"first"])
+            stderr = dumped(lambda_, "in <module>")
+            self.assertRegex(stderr, rf"in ask_the_model\n.*in handler\n(.*\n)*.* in .*{request_id}\n")
+
+    def test_an_invocation_that_has_ended(self):
+        """Its timer is cancelled. The one after it has no deadline of its own, and outlasts that of the first."""
+        with function(function=SLEEP) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+            for event, kind in (0, "response"), (-1, "error"):
+                self.assertEqual(lambda_.answer(hang(lambda_, event)).kind, kind)
+                lambda_.invoke(time.time() + SOON, headers=NO_DEADLINE)
+                self.assertEqual(lambda_.stderr, "")
+
+    def test_deadlines_that_are_none(self):
+        """Emulators send small numbers; the handler runs whatever comes."""
+        source = "def handler(event, context): return context.get_remaining_time_in_millis()"
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+            for value in None, "", "60", "soon", "-1", "9" * 18, "9" * 30:
+                self.assertEqual(lambda_.invoke(headers={"Lambda-Runtime-Deadline-Ms": value}).kind, "response", value)
+            self.assertEqual(lambda_.stderr, "")
+
+
+class AsyncHandler(unittest.TestCase):
+    WAITING = """
+        import asyncio
+
+        async def ask_the_network():
+            await asyncio.get_running_loop().create_future()
+
+        async def ask_twice():
+            await asyncio.gather(ask_the_network(), ask_the_network())
+    """
+
+    def test_the_tasks_that_wait(self):
+        """Each with the lines where it waits, from the handler down to the innermost."""
+        for name, handler, words in (
+            ("coroutine", """
+        async def poll_the_queue():
+            await asyncio.Event().wait()
+
+        async def handler(event, context):
+            global background
+            background = asyncio.ensure_future(poll_the_queue())
+            await ask_twice()
+            """, ("ask_twice", "handler", "poll_the_queue", "ask_the_network", "await asyncio.gather(", "create_future()")),
+            ("stream", """
+        async def handler(event, context):
+            yield "first"
+            await ask_the_network()
+            """, ("handler", "ask_the_network", "create_future()")),
+            ("awaitable", """
+        def handler(event, context):
+            return ask_the_network()
+            """, ("ask_the_network", "create_future()")),
+        ):
+            with self.subTest(name), function(function=self.WAITING + handler) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+                request_id = hang(lambda_)
+                stderr = dumped(lambda_, request_id, *words)
+                self.assertIn(f'"{root}/function.py"', stderr)
+                self.assertNotIn(request_id, lambda_.posts)
+
+    def test_a_blocked_loop(self):
+        source = """
+            import threading
+
+            def compute():
+                threading.Event().wait()
+
+            async def handler(event, context):
+                compute()
+        """
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+            request_id = hang(lambda_)
+            stderr = dumped(lambda_, "in <module>")
+            self.assertRegex(stderr, rf"in compute\n.*in handler\n.* in .*{request_id}\n")
+
+    def test_several_slots(self):
+        """Each that hangs is dumped once, whatever else comes and goes in the meantime."""
+        source = self.WAITING + """
+        async def handler(event, context):
+            if event:
+                await ask_the_network()
+        """
+        env = {**FAULTHANDLER, "AWS_LAMBDA_MAX_CONCURRENCY": "4"}
+        affinity = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, sorted(affinity)[:1])  # all slots in one process
+        try:
+            with function(function=source) as root, Lambda(root, env=env, log_sockets=True) as lambda_:
+                ids = []
+                for hanging in 1, 2:
+                    ids.append(hang(lambda_, True))
+                    dumped(lambda_, ids[-1])
+                    for _ in range(10):
+                        lambda_.invoke(False)
+                    self.assertEqual(log(lambda_).count("in <module>"), hanging)  # where the main thread's stack ends
+                for request_id in ids:
+                    self.assertEqual(log(lambda_).count(f"RequestId: {request_id} is about to time out"), 1)
+        finally:
+            os.sched_setaffinity(0, affinity)
+
+    def test_an_invocation_that_has_ended(self):
+        source = """
+            import asyncio, time
+
+            async def handler(event, context):
+                await asyncio.sleep(event - time.time())
+        """
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+            lambda_.answer(hang(lambda_, 0))
+            lambda_.invoke(time.time() + SOON, headers=NO_DEADLINE)
+            self.assertEqual(lambda_.stderr, "")
+
+
+class WithoutTheVariable(unittest.TestCase):
+    NONE = {"PYTHONFAULTHANDLER": None, "PYTHONDEVMODE": None}  # Python's development mode sets faulthandler up as well
+
+    def test_nothing_is_imported_and_nothing_is_logged(self):
+        source = SLEEP + "    import sys\n    return 'faulthandler' in sys.modules"
+        with function(function=source) as root:
+            for env in self.NONE, {**self.NONE, "PYTHONFAULTHANDLER": ""}:
+                with Lambda(root, env=env) as lambda_:
+                    lambda_.timeout = SOON
+                    self.assertIs(lambda_.invoke(time.time() + SOON).json, False)
+                    self.assertEqual(lambda_.stderr, "")
+
+    def test_the_functions_own_use_of_it(self):
+        """A timer of the function's own outlives the invocation that has set it."""
+        source = f"""
+            import faulthandler
+
+            def handler(event, context):
+                if event:
+                    faulthandler.dump_traceback_later({SOON}, file=2)
+        """
+        with function(function=source) as root, Lambda(root, env=self.NONE) as lambda_:
+            lambda_.invoke(True)
+            lambda_.invoke(False)
+            (after,) = re.findall(DUMP, dumped(lambda_, "in <module>"))
+            self.assertEqual(after, f"0:00:00.{int(SOON * 1e6)}")
