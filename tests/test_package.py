@@ -281,8 +281,8 @@ class LayerWithInterpreter(unittest.TestCase):
             )
 
     @needs_chroot
-    def test_container_image(self):
-        # python3 on PATH, the handler as CMD, the working directory as task root.
+    def test_container_image_from_any_base(self):
+        # ENTRYPOINT is bootstrap, CMD the handler, WORKDIR the task root.
         with RootFS() as root:
             self.install(root / "usr/local", "bin", "lib")
             unpack(self.function, root / "var/task")
@@ -290,6 +290,18 @@ class LayerWithInterpreter(unittest.TestCase):
                 root, "/var/task/bootstrap", "function.handler",
                 _HANDLER=None, LAMBDA_TASK_ROOT=None, LD_LIBRARY_PATH="/usr/local/lib",
             )
+
+    @needs_chroot
+    def test_container_image_from_lambdas_base(self):
+        # Its entry point makes CMD the variable _HANDLER and starts /var/runtime/bootstrap.
+        with RootFS() as root:
+            self.install(root / "usr/local", "bin", "lib")
+            (root / "usr/local/bin/python3").rename(root / f"usr/local/bin/python{VERSION}")
+            (root / "usr/local/bin/python3").symlink_to(f"/usr/local/bin/python{VERSION}")
+            for name in ("bootstrap", "runtime.py"):
+                shutil.copy(REPO / name, root / "var/runtime")
+            unpack(self.alone, root / "var/task")
+            self.assertGreets(root, "/var/runtime/bootstrap", LD_LIBRARY_PATH="/usr/local/lib")
 
     def install(self, folder, *names):
         for name in names:
