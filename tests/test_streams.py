@@ -1,0 +1,989 @@
+"""Response streams and async handlers."""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import unittest
+
+from runtime_api import Fault, Lambda, function
+
+HTTP = "application/vnd.awslambda.http-integration-response"
+ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+
+
+class Served(unittest.TestCase):
+    """One process for all tests of a class, which has its function in SOURCE and is asked for one of its functions."""
+
+    @classmethod
+    def setUpClass(cls):
+        stack = contextlib.ExitStack()
+        cls.addClassCleanup(stack.close)
+        cls.root = stack.enter_context(function(function=cls.SOURCE))
+        cls.lambda_ = stack.enter_context(Lambda(cls.root))
+
+    def stream(self, event, chunks, content_type="application/octet-stream", error=None):
+        """Invoke, and see that the chunks arrive one by one; with an error in the trailers, give its document."""
+        answer = self.answer = self.lambda_.invoke(event)
+        self.assertEqual((answer.kind, answer.status, answer.complete), ("response", 202, True), answer.body)
+        self.assertEqual([data for _, data in answer.chunks], chunks)
+        headers = dict(answer.headers)
+        self.assertEqual(headers.pop("Host"), self.lambda_.address)
+        self.assertEqual(headers, {
+            "Content-Type": content_type,
+            "Lambda-Runtime-Function-Response-Mode": "streaming",
+            "Transfer-Encoding": "chunked",
+            "Trailer": f"{ERROR_TYPE}, {ERROR_BODY}",
+        })
+        if error is None:
+            self.assertEqual(answer.trailers.items(), [])
+            return None
+        self.assertEqual(sorted(answer.trailers.keys()), [ERROR_BODY, ERROR_TYPE])
+        self.assertEqual(answer.trailers[ERROR_TYPE], error)
+        document = json.loads(base64.b64decode(answer.trailers[ERROR_BODY], validate=True))
+        self.assertEqual((document["errorType"], document["requestId"]), (error, answer.request_id))
+        self.assertIn(f"[ERROR] {error}", self.lambda_.log)
+        return document
+
+    def fails(self, event, error_type, message):
+        """Invoke, and see that an ordinary error arrives."""
+        answer = self.answer = self.lambda_.invoke(event)
+        self.assertEqual((answer.kind, answer.error_type, answer.streaming), ("error", error_type, False), answer.body)
+        self.assertRegex(answer.json["errorMessage"], message)
+        return answer.json
+
+
+class Chunks(Served):
+    SOURCE = """
+        import array, io, itertools, mmap
+
+        def kinds():
+            yield "téxt"
+            yield b"bytes"
+            yield bytearray(b"bytearray")
+            yield memoryview(b"memoryview")[:4]
+            yield array.array("H", [1, 2])
+            yield memoryview(array.array("I", [1, 2])).cast("B").cast("B", (2, 4))
+            yield type("Text", (str,), {})("subclass")
+
+        def empty():
+            yield from ["", b"", "a", bytearray(), "", "b", memoryview(b"")]
+
+        def nothing():
+            yield from []
+
+        def only_empty():
+            yield from ["", b""]
+
+        def expression():
+            return (str(n) for n in range(3))
+
+        def mapped():
+            return map(str, range(3))
+
+        def listed():
+            return iter(["a", "b"])
+
+        def chained():
+            return itertools.chain(["a"], "bc")
+
+        def open_file():
+            global file
+            file = open("data", "rb")
+            return file
+
+        def file_is_closed():
+            return file.closed
+
+        def text_file():
+            return open("data", encoding="utf-8")
+
+        def bytes_io():
+            return io.BytesIO(b"one\\ntwo")
+
+        class StreamingBody:
+            "What botocore gives for an S3 object."
+            closed = False
+
+            def __init__(self, data):
+                self.file = io.BytesIO(data)
+
+            def __iter__(self):
+                return self
+
+            def __next__(self):
+                chunk = self.file.read(3)
+                if not chunk:
+                    raise StopIteration
+                return chunk
+
+            next = __next__
+
+            def read(self, amount=None):
+                return self.file.read(amount)
+
+            def close(self):
+                StreamingBody.closed = True
+
+        def body():
+            return StreamingBody(b"abcdefgh")
+
+        def body_is_closed():
+            return StreamingBody.closed
+
+        def delegated():
+            yield "first"
+            yield from body()
+
+        def large():
+            for n in range(20):
+                yield bytes([n]) * 300_000
+
+        def lists():
+            return [list("ab"), range(3).start]
+
+        def ranged():
+            return range(3)
+
+        def handler(event, context):
+            return globals()[event]()
+    """
+
+    def test_what_a_chunk_may_be(self):
+        words = [(1).to_bytes(4, "little"), (2).to_bytes(4, "little")]
+        self.stream("kinds", [
+            "téxt".encode(), b"bytes", b"bytearray", b"memo", b"\1\0\2\0", b"".join(words), b"subclass"
+        ])
+
+    def test_empty_ones_are_skipped(self):
+        # An empty chunk would be the end of the body.
+        self.stream("empty", [b"a", b"b"])
+
+    def test_none_at_all(self):
+        self.stream("nothing", [])
+        self.stream("only_empty", [])
+
+    def test_iterators(self):
+        for event, chunks in {
+            "expression": [b"0", b"1", b"2"], "mapped": [b"0", b"1", b"2"], "listed": [b"a", b"b"], "chained": [b"a", b"b", b"c"],
+            "bytes_io": [b"one\n", b"two"], "delegated": [b"first", b"abc", b"def", b"gh"],
+        }.items():
+            with self.subTest(event):
+                self.stream(event, chunks)
+
+    def test_files(self):
+        pathlib.Path(self.root, "data").write_bytes("zeile\nö\n\n\rend".encode())
+        self.stream("open_file", ["zeile\n".encode(), "ö\n".encode(), b"\n", b"\rend"])
+        self.assertTrue(self.lambda_.invoke("file_is_closed").json)
+        self.stream("text_file", ["zeile\n".encode(), "ö\n".encode(), b"\n", b"\n", b"end"])
+
+    def test_streaming_body(self):
+        self.stream("body", [b"abc", b"def", b"gh"])
+        self.assertTrue(self.lambda_.invoke("body_is_closed").json)
+
+    def test_large_chunks(self):
+        self.stream("large", [bytes([n]) * 300_000 for n in range(20)])
+
+    def test_what_is_iterable_is_no_iterator(self):
+        answer = self.lambda_.invoke("lists")
+        self.assertEqual((answer.streaming, answer.json), (False, [["a", "b"], 0]))
+        self.fails("ranged", "Runtime.MarshalError", "range is not JSON serializable")
+
+
+class Metadata(Served):
+    SOURCE = """
+        import collections
+        from decimal import Decimal
+
+        def http():
+            yield {"statusCode": 201, "headers": {"X-Ünï": "cödé"}, "cookies": ["a=b"], "price": Decimal("1.10")}
+            yield "body"
+
+        def alone():
+            yield {"statusCode": 204}
+
+        def after_empty():
+            yield ""
+            yield collections.OrderedDict(statusCode=200)
+            yield "body"
+
+        def empty():
+            yield {}
+            yield "body"
+
+        def twice():
+            yield {"statusCode": 200}
+            yield "body"
+            yield {"statusCode": 200}
+
+        def late():
+            yield "body"
+            yield {"statusCode": 200}
+
+        def bad():
+            yield {"statusCode": object()}
+
+        def nul():
+            yield {"headers": {"k": "a\\0\\0\\0\\0\\0\\0\\0\\0b"}}
+            yield "body"
+
+        def handler(event, context):
+            return globals()[event]()
+    """
+
+    def test_is_json_in_a_chunk_and_nuls_in_the_next(self):
+        text = '{"statusCode": 201, "headers": {"X-Ünï": "cödé"}, "cookies": ["a=b"], "price": 1.10}'
+        self.stream("http", [text.encode(), bytes(8), b"body"], HTTP)
+
+    def test_alone(self):
+        self.stream("alone", [b'{"statusCode": 204}', bytes(8)], HTTP)
+        self.stream("empty", [b"{}", bytes(8), b"body"], HTTP)
+
+    def test_comes_first(self):
+        self.stream("after_empty", [b'{"statusCode": 200}', bytes(8), b"body"], HTTP)
+        for event, chunks, content_type in (
+            ("twice", [b'{"statusCode": 200}', bytes(8), b"body"], HTTP), ("late", [b"body"], "application/octet-stream"),
+        ):
+            document = self.stream(event, chunks, content_type, error="Runtime.MarshalError")
+            self.assertIn("str or bytes-like, not dict (the metadata comes first)", document["errorMessage"])
+
+    def test_not_serialisable(self):
+        self.fails("bad", "Runtime.MarshalError", "object is not JSON serializable")
+
+    def test_has_no_nul(self):
+        text = json.dumps({"headers": {"k": "a" + "\0" * 8 + "b"}})
+        self.stream("nul", [text.encode(), bytes(8), b"body"], HTTP)
+
+
+class Errors(Served):
+    SOURCE = """
+        import sys
+
+        def early():
+            if True: raise ValueError("eärly")
+            yield
+
+        def early_after_empty():
+            yield ""
+            raise ValueError("eärly")
+
+        def late():
+            yield "a"
+            raise ValueError("läte")
+
+        def late_after_metadata():
+            yield {"statusCode": 200}
+            raise ValueError("läte")
+
+        def cause():
+            yield "a"
+            try:
+                {}[1]
+            except KeyError as error:
+                raise ValueError("läte") from error
+
+        def stop():
+            yield "a"
+            raise StopIteration
+
+        class Stops:
+            def __iter__(self):
+                return self
+
+            def __next__(self):
+                raise KeyboardInterrupt
+
+        def interrupted():
+            return Stops()
+
+        def late_interrupt():
+            yield "a"
+            raise KeyboardInterrupt
+
+        def long():
+            yield "a"
+            raise ValueError("x" * 100_000)
+
+        def control():
+            yield "a"
+            raise ValueError("\\x01" * 100_000)
+
+        def emoji():
+            yield "a"
+            raise type("😀" * 5000, (Exception,), {})("😀\\udc80" * 5000)
+
+        def long_name():
+            yield "a"
+            raise type("E" * 5000, (Exception,), {})("\\"" * 5000)
+
+        def nearly_too_long():
+            yield "a"
+            raise type("E" * 480, (Exception,), {})("x" * 1500)
+
+        def deep():
+            def down(n):
+                if n: down(n - 1)
+                else: raise ValueError("m" * 1000)
+            def across(n):
+                return down(n)
+            yield "a"
+            across(30)
+
+        def injected():
+            yield "a"
+            raise type("A\\r\\nInjected: yes\\r\\n\\r\\n", (Exception,), {})
+
+        def wrong(first, chunk):
+            if first: yield "a"
+            yield chunk
+
+        def handler(event, context):
+            name, _, rest = event.partition(" ")
+            return globals()[name](*eval(rest or "()"))
+    """
+
+    def test_before_the_first_chunk(self):
+        for event in "early", "early_after_empty":
+            document = self.fails(event, "ValueError", "^eärly$")
+            self.assertEqual(len(document["stackTrace"]), 1)
+            self.assertIn(f'"{self.root}/function.py", line', document["stackTrace"][0])
+            self.assertIn(f"in {event}\n", document["stackTrace"][0])
+        self.fails("interrupted", "KeyboardInterrupt", "^$")
+
+    def test_later_in_the_trailers(self):
+        document = self.stream("late", [b"a"], error="ValueError")
+        [frame] = document.pop("stackTrace")
+        self.assertIn('in late\n    raise ValueError("läte")\n', frame)
+        self.assertEqual(document, {"errorMessage": "läte", "errorType": "ValueError", "requestId": self.answer.request_id})
+        self.stream("late_after_metadata", [b'{"statusCode": 200}', bytes(8)], HTTP, error="ValueError")
+        document = self.stream("cause", [b"a"], error="ValueError")
+        self.assertEqual(document["cause"]["errorMessage"], "1")
+        self.stream("late_interrupt", [b"a"], error="KeyboardInterrupt")
+        self.stream("stop", [b"a"], error="RuntimeError")
+
+    def test_is_logged_once(self):
+        before = len(self.lambda_.log)
+        self.stream("late", [b"a"], error="ValueError")
+        self.assertEqual(self.lambda_.log[before:].count("[ERROR]"), 1)
+        self.assertTrue(self.lambda_.log[before:].startswith("[ERROR] ValueError: läte\rTraceback (most recent call last):\r"))
+
+    def test_wrong_types(self):
+        for chunk, name in {"5": "int", "None": "NoneType", "['a']": "list", "object()": "object", "1.5": "float"}.items():
+            message = f"Unable to marshal response: a chunk of a stream is str or bytes-like, not {name}"
+            with self.subTest(chunk):
+                self.fails(f"wrong (False, {chunk})", "Runtime.MarshalError", f"^{message}$")
+                document = self.stream(f"wrong (True, {chunk})", [b"a"], error="Runtime.MarshalError")
+                self.assertEqual(document["errorMessage"], message)
+
+    def test_text_that_is_no_utf8(self):
+        self.fails(r"wrong (False, '\ud800')", "Runtime.MarshalError", "surrogates not allowed")
+        self.stream(r"wrong (True, '\ud800')", [b"a"], error="Runtime.MarshalError")
+
+    def test_memory_that_is_not_contiguous(self):
+        self.stream("wrong (True, memoryview(b'abcd')[::2])", [b"a"], error="Runtime.MarshalError")
+
+    def test_trailers_are_below_4096_bytes(self):
+        # More is refused by Go's HTTP server, and the document has to be whole all the same.
+        for event in "late", "long", "control", "emoji", "long_name", "nearly_too_long", "deep", "injected", "cause":
+            with self.subTest(event):
+                answer = self.lambda_.invoke(event)
+                self.assertEqual([data for _, data in answer.chunks], [b"a"])
+                self.assertTrue(answer.complete)
+                self.assertEqual(sorted(answer.trailers.keys()), [ERROR_BODY, ERROR_TYPE])
+                size = sum(len(f"{name}: {value}\r\n") for name, value in answer.trailers.items())
+                self.assertLess(size + len("\r\n"), 4096)
+                document = json.loads(base64.b64decode(answer.trailers[ERROR_BODY], validate=True))
+                self.assertEqual(document["requestId"], answer.request_id)
+                self.assertTrue(document["errorType"] and isinstance(document["stackTrace"], list))
+
+    def test_the_log_has_what_the_trailers_have_no_room_for(self):
+        document = self.stream("long", [b"a"], error="ValueError")
+        self.assertEqual(document["errorMessage"].strip("x"), "")
+        self.assertIn("x" * 100_000, self.lambda_.log)
+
+    def test_names_cannot_add_a_trailer(self):
+        answer = self.lambda_.invoke("injected")
+        self.assertEqual(answer.trailers[ERROR_TYPE], r"A\r\nInjected: yes\r\n\r\n")
+
+
+class Finally(Served):
+    """The generator is closed, so that its `finally` runs, at the end of each stream."""
+
+    SOURCE = """
+        def endless():
+            try:
+                while True: yield "x" * 65536
+            finally:
+                print("finally of endless")
+
+        def clings():
+            while True:
+                try:
+                    yield "x" * 65536
+                except GeneratorExit:
+                    pass
+
+        def fails_to_close():
+            try:
+                while True: yield "x" * 65536
+            finally:
+                raise ValueError("in finally")
+
+        def wrong():
+            try:
+                yield "a"
+                yield 5
+            finally:
+                print("finally of wrong")
+
+        def waits():
+            try:
+                yield "a"
+                open("go").read()
+                yield "b"
+            finally:
+                print("finally of waits")
+
+        class Endless:
+            def __iter__(self): return self
+            def __next__(self): return b"x" * 65536
+            def close(self): print("closed")
+
+        def iterator():
+            return Endless()
+
+        def value():
+            return "goes on"
+
+        def handler(event, context):
+            return globals()[event]()
+    """
+
+    def hang_up(self, event, after):
+        """The API hangs up after some chunks; what comes of it: the log, and stderr."""
+        log, stderr = len(self.lambda_.log), len(self.lambda_.stderr)
+        self.lambda_.answers("response", Fault(0, after=after))
+        answer = self.lambda_.invoke(event)
+        self.assertFalse(answer.complete)
+        self.assertEqual(self.lambda_.invoke("value").json, "goes on")
+        posts = [request for request in self.lambda_.requests if request.request_id == answer.request_id and request.method == "POST"]
+        self.assertEqual(posts, [answer], "a stream that was cut is not sent again")
+        return self.lambda_.log[log:], self.lambda_.stderr[stderr:], answer
+
+    def test_when_the_api_hangs_up(self):
+        for event, said in {"endless": "finally of endless\n", "iterator": "closed\n"}.items():
+            for after in 1, 3:
+                with self.subTest(event, after=after):
+                    log, stderr, answer = self.hang_up(event, after)
+                    self.assertEqual(log, said)
+                    self.assertEqual(stderr.count("\n"), 1)
+                    self.assertIn(answer.request_id, stderr)
+
+    def test_when_the_api_has_hung_up_before_the_last_chunk(self):
+        os.mkfifo(f"{self.root}/go")
+        self.lambda_.answers("response", Fault(0, after=1))
+        answer = self.lambda_.answer(self.lambda_.send("waits"))
+        self.lambda_.wait_for(lambda: not self.lambda_.connections, what="the connection is not closed")
+        pathlib.Path(self.root, "go").write_text("")
+        self.lambda_.wait_for(lambda: self.lambda_.polling)
+        self.assertTrue(self.lambda_.log.endswith("finally of waits\n"), self.lambda_.log)
+        self.assertIn(answer.request_id, self.lambda_.stderr)
+
+    def test_that_goes_wrong(self):
+        log, stderr, _ = self.hang_up("fails_to_close", 1)
+        self.assertTrue(log.startswith("[ERROR] ValueError: in finally\r"), log)
+        self.assertEqual(stderr.count("\n"), 1)
+        log, _, _ = self.hang_up("clings", 1)  # on stderr Python itself complains of the generator
+        self.assertRegex(log, r"^\[ERROR\] RuntimeError: (async )?generator ignored GeneratorExit\r")
+
+    def test_after_a_wrong_type(self):
+        self.stream("wrong", [b"a"], error="Runtime.MarshalError")
+        self.assertIn("finally of wrong\n", self.lambda_.log)
+
+    def test_when_the_api_answers_before_the_end(self):
+        # Over 200 MB, say: Lambda answers, and hangs up.
+        stderr = len(self.lambda_.stderr)
+        for _ in range(2):
+            self.lambda_.answers("response", Fault(413, after=2))
+            self.assertEqual(self.lambda_.invoke("endless").status, 413)
+            self.assertEqual(self.lambda_.invoke("value").json, "goes on")
+        self.assertEqual(self.lambda_.stderr[stderr:].count("\n"), 2)
+
+
+class AsyncFinally(Finally):
+    SOURCE = """
+        import asyncio
+
+        async def endless():
+            try:
+                while True: yield "x" * 65536
+            finally:
+                await asyncio.sleep(0)
+                print("finally of endless")
+
+        async def clings():
+            while True:
+                try:
+                    yield "x" * 65536
+                except GeneratorExit:
+                    pass
+
+        async def fails_to_close():
+            try:
+                while True: yield "x" * 65536
+            finally:
+                await asyncio.sleep(0)
+                raise ValueError("in finally")
+
+        async def wrong():
+            try:
+                yield "a"
+                yield 5
+            finally:
+                await asyncio.sleep(0)
+                print("finally of wrong")
+
+        async def waits():
+            try:
+                yield "a"
+                await asyncio.to_thread(lambda: open("go").read())
+                yield "b"
+            finally:
+                await asyncio.sleep(0)
+                print("finally of waits")
+
+        class Endless:
+            def __aiter__(self): return self
+            async def __anext__(self): return b"x" * 65536
+            async def aclose(self): print("closed")
+
+        def iterator():
+            return Endless()
+
+        def value():
+            return "goes on"
+
+        def handler(event, context):
+            return globals()[event]()
+    """
+
+
+class Live(unittest.TestCase):
+    """Each chunk goes out at once: before the next is computed."""
+
+    def play(self, source):
+        with function(function=source) as root:
+            os.mkfifo(f"{root}/go")
+            with Lambda(root) as lambda_:
+                answer = lambda_.answer(lambda_.send(), whole=False)
+                self.assertEqual(answer.wait_chunks(1), [b"first"])
+                self.assertFalse(answer.done)
+                pathlib.Path(root, "go").write_text("second")
+                self.assertEqual(answer.wait_chunks(2), [b"first", b"second"])
+                self.assertFalse(answer.done)
+                pathlib.Path(root, "go").write_text("third")
+                self.assertEqual(list(answer.stream()), [b"first", b"second", b"third"])
+                self.assertTrue(answer.wait().complete)
+
+    def test_generator(self):
+        self.play("""
+            def handler(event, context):
+                yield "first"
+                for _ in range(2):
+                    with open("go") as go: chunk = go.read()
+                    yield chunk
+        """)
+
+    def test_async_generator(self):
+        self.play("""
+            import asyncio
+
+            def read():
+                with open("go") as go: return go.read()
+
+            async def handler(event, context):
+                yield "first"
+                for _ in range(2):
+                    yield await asyncio.to_thread(read)
+        """)
+
+    def test_metadata(self):
+        source = """
+            def handler(event, context):
+                yield {"statusCode": 200}
+                with open("go") as go: yield go.read()
+        """
+        with function(function=source) as root:
+            os.mkfifo(f"{root}/go")
+            with Lambda(root) as lambda_:
+                answer = lambda_.answer(lambda_.send(), whole=False)
+                self.assertEqual(answer.wait_chunks(2), [b'{"statusCode": 200}', bytes(8)])
+                pathlib.Path(root, "go").write_text("body")
+                self.assertEqual(answer.wait_chunks(3)[2], b"body")
+
+
+class AsyncStreams(Served):
+    SOURCE = """
+        import asyncio, collections.abc, contextlib
+
+        async def generator():
+            yield {"statusCode": 200}
+            await asyncio.sleep(0)
+            yield "a"
+            yield b"b"
+
+        async def early():
+            await asyncio.sleep(0)
+            if True: raise ValueError("eärly")
+            yield
+
+        async def late():
+            yield "a"
+            await asyncio.sleep(0)
+            raise ValueError("läte")
+
+        async def cancelled():
+            yield "a"
+            raise asyncio.CancelledError
+
+        class Iterator:
+            def __init__(self):
+                self.chunks = [b"b", "a"]
+
+            def __aiter__(self):
+                return self
+
+            async def __anext__(self):
+                await asyncio.sleep(0)
+                if not self.chunks:
+                    raise StopAsyncIteration
+                return self.chunks.pop()
+
+        class Iterable:
+            def __aiter__(self):
+                return generator()
+
+        async def gives_generator():
+            await asyncio.sleep(0)
+            return generator()
+
+        async def gives_plain_generator():
+            await asyncio.sleep(0)
+            return (chunk for chunk in "ab")
+
+        async def large():
+            for n in range(20):
+                yield bytes([n]) * 300_000
+
+        def handler(event, context):
+            return globals()[event]()
+    """
+
+    METADATA = [b'{"statusCode": 200}', bytes(8)]
+
+    def test_generator(self):
+        self.stream("generator", [*self.METADATA, b"a", b"b"], HTTP)
+
+    def test_iterators(self):
+        self.stream("Iterator", [b"a", b"b"])
+        self.stream("Iterable", [*self.METADATA, b"a", b"b"], HTTP)
+
+    def test_what_a_coroutine_gives(self):
+        self.stream("gives_generator", [*self.METADATA, b"a", b"b"], HTTP)
+        self.stream("gives_plain_generator", [b"a", b"b"])
+
+    def test_errors(self):
+        document = self.fails("early", "ValueError", "^eärly$")
+        self.assertEqual(len(document["stackTrace"]), 1)
+        document = self.stream("late", [b"a"], error="ValueError")
+        self.assertEqual(len(document["stackTrace"]), 1)
+        self.stream("cancelled", [b"a"], error="CancelledError")
+
+    def test_large_chunks(self):
+        self.stream("large", [bytes([n]) * 300_000 for n in range(20)])
+
+
+class Exit(unittest.TestCase):
+    def test_in_a_stream(self):
+        source = """
+            import sys
+
+            def handler(event, context):
+                try:
+                    if event == "late": yield "a"
+                    sys.exit(6)
+                finally:
+                    print("finally")
+        """
+        for define in "def", "async def":
+            for event in "early", "late":
+                with self.subTest(define, event=event), function(function=source.replace("def", define)) as root:
+                    with Lambda(root) as lambda_:
+                        answer = lambda_.invoke(event)
+                        self.assertEqual(answer.error_type, "SystemExit")
+                        self.assertEqual(answer.kind, "error" if event == "early" else "response")
+                        self.assertEqual(answer.body, answer.body if event == "early" else b"a")
+                        self.assertEqual(lambda_.wait(), 6)
+                        self.assertTrue(lambda_.log.startswith("finally\n[ERROR] SystemExit: 6\r"), lambda_.log)
+
+
+class Loop(unittest.TestCase):
+    """One event loop for the life of the process."""
+
+    def test_what_is_made_in_one_invocation_works_in_the_next(self):
+        source = """
+            import asyncio
+
+            loops, streams = set(), []
+
+            async def echo(reader, writer):
+                writer.write(await reader.readline())
+                await reader.read()
+                writer.close()
+
+            async def handler(event, context):
+                loops.add(id(asyncio.get_running_loop()))
+                if not streams:
+                    streams.append(await asyncio.start_unix_server(echo, "socket"))
+                    streams.extend(await asyncio.open_unix_connection("socket"))
+                    return len(loops)
+                _, reader, writer = streams
+                writer.write(event.encode() + b"\\n")
+                return [len(loops), (await reader.readline()).decode()]
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual(lambda_.invoke("first").json, 1)
+            self.assertEqual(lambda_.invoke("second").json, [1, "second\n"])
+
+    def test_background_tasks_go_on(self):
+        source = """
+            import asyncio, os
+
+            task, go = None, None
+
+            async def background():
+                await asyncio.to_thread(lambda: open("go").close())
+                print("while next blocks", end="")
+                await go.wait()
+                return "done"
+
+            async def handler(event, context):
+                global task, go
+                if task is None:
+                    go = asyncio.Event()
+                    task = asyncio.create_task(background())
+                    return [task.done()]
+                go.set()
+                return [task.cancelled(), await task]
+        """
+        with function(function=source) as root:
+            os.mkfifo(f"{root}/go")
+            with Lambda(root) as lambda_:
+                self.assertEqual(lambda_.invoke().json, [False])
+                lambda_.wait_for(lambda: lambda_.polling)
+                self.assertEqual(lambda_.log, "")
+                pathlib.Path(root, "go").write_text("")
+                lambda_.wait_for(lambda: lambda_.log == "while next blocks")
+                self.assertTrue(lambda_.polling)
+                self.assertEqual(lambda_.invoke().json, [False, "done"])
+
+    def test_awaitables_of_plain_functions(self):
+        source = """
+            import asyncio, sys
+
+            loops = set()
+
+            async def answer(event):
+                loops.add(id(asyncio.get_running_loop()))
+                return event
+
+            class Awaitable:
+                def __init__(self, event):
+                    self.event = event
+
+                def __await__(self):
+                    yield from asyncio.sleep(0).__await__()
+                    return [self.event]
+
+            def handler(event, context):
+                if event == "coroutine": return answer(event)
+                if event == "awaitable": return Awaitable(event)
+                if event == "future":
+                    future = asyncio.get_running_loop().create_future()
+                    future.get_loop().call_soon(future.set_result, event)
+                    return future
+                if event == "loops": return len(loops)
+                return event
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for event, result in (
+                ("plain", "plain"), ("coroutine", "coroutine"), ("plain", "plain"), ("awaitable", ["awaitable"]), ("future", "future"),
+                ("coroutine", "coroutine"), ("loops", 1),
+            ):
+                with self.subTest(event):
+                    self.assertEqual(lambda_.invoke(event).json, result)
+
+    def test_at_import(self):
+        # On the loop that a module has made before there was a handler.
+        source = """
+            import asyncio
+
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            lock = loop.run_until_complete(asyncio.sleep(0, asyncio.Lock()))
+
+            async def handler(event, context):
+                async with lock:
+                    return asyncio.get_running_loop() is loop
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertIs(lambda_.invoke().json, True)
+
+    def test_asyncio_run_at_import(self):
+        source = """
+            import asyncio
+
+            value = asyncio.run(asyncio.sleep(0, "value"))
+
+            async def handler(event, context):
+                return await asyncio.sleep(0, value)
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual([lambda_.invoke().json for _ in range(2)], ["value", "value"])
+
+    def test_plain_functions_may_run_loops_of_their_own(self):
+        source = """
+            import asyncio
+
+            def handler(event, context):
+                return asyncio.run(asyncio.sleep(0, event))
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual([lambda_.invoke(n).json for n in (1, 2)], [1, 2])
+
+    def test_asyncio_is_imported_only_for_a_function_that_needs_it(self):
+        source = """
+            import sys
+
+            def stream():
+                yield "asyncio" if "asyncio" in sys.modules else "none"
+
+            async def coroutine():
+                return "asyncio" in sys.modules
+
+            def handler(event, context):
+                if event == "error": raise ValueError
+                if event == "stream": return stream()
+                if event == "coroutine": return coroutine()
+                return "asyncio" in sys.modules
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertIs(lambda_.invoke("value").json, False)
+            lambda_.invoke("error")
+            self.assertEqual(lambda_.invoke("stream").body, b"none")
+            self.assertIs(lambda_.invoke("value").json, False)
+            self.assertIs(lambda_.invoke("coroutine").json, True)
+
+    def test_large_events_and_answers(self):
+        source = """
+            async def handler(event, context):
+                return event
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            event = "x" * 5_000_000
+            for _ in range(2):
+                self.assertEqual(lambda_.invoke(event).json, event)
+
+    def test_lost_connections(self):
+        source = """
+            async def handler(event, context):
+                return event
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for kind in "next", "response":
+                for fault in Fault(close=True), Fault(silently=True), Fault(0):
+                    lambda_.answers(kind, fault)
+                    self.assertEqual([lambda_.invoke(n).json for n in (1, 2)], [1, 2])
+
+
+class Connection(unittest.TestCase):
+    SOURCE = """
+        import os
+
+        def handler(event, context):
+            if os.path.exists("go"): open("go").close()
+            for chunk in event:
+                yield chunk
+    """
+
+    def test_lost_before_the_stream(self):
+        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+            os.mkfifo(f"{root}/go")
+            for fault in Fault(close=True), Fault(silently=True):
+                lambda_.answers("next", fault)
+                request_id = lambda_.send(["a", "b"])
+                lambda_.wait_for(lambda: lambda_.delivered.get(request_id) and not lambda_.connections)
+                pathlib.Path(root, "go").write_text("")
+                self.assertEqual(lambda_.answer(request_id).body, b"ab")
+            self.assertEqual(lambda_.stderr, "")
+
+    def test_closed_after_the_stream(self):
+        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+            for fault in Fault(close=True), Fault(silently=True):
+                lambda_.answers("response", fault)
+                self.assertEqual([lambda_.invoke(["a", "b"]).body for _ in range(2)], [b"ab", b"ab"])
+            self.assertEqual(lambda_.stderr, "")
+
+    def test_is_kept(self):
+        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+            self.assertEqual({lambda_.invoke(["a"]).connection for _ in range(3)}, {1})
+
+    def test_refused_or_broken(self):
+        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+            for status in 400, 403, 413:
+                lambda_.answers("response", status)
+                self.assertEqual(lambda_.invoke(["a"]).status, status)
+                self.assertEqual(lambda_.invoke(["b"]).body, b"b")
+                self.assertIn(str(status), lambda_.stderr.splitlines()[-1])
+            self.assertEqual(lambda_.stderr.count("\n"), 3)
+            lambda_.answers("response", 500)
+            lambda_.invoke(["a"])
+            self.assertEqual(lambda_.wait(), 1)
+            self.assertEqual(lambda_.stderr.count("\n"), 4)
+
+
+class Memory(unittest.TestCase):
+    def test_is_constant(self):
+        source = """
+            import re
+
+            def peak():
+                with open("/proc/self/status") as status:
+                    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1])
+
+            def stream():
+                for _ in range(1600):
+                    yield bytes(65536)
+
+            async def async_stream():
+                for _ in range(1600):
+                    yield bytes(65536)
+
+            def handler(event, context):
+                return globals()[event]()
+        """
+        if not os.path.exists("/proc/self/status"):
+            self.skipTest("peak memory is read from /proc")
+        for event in "stream", "async_stream":
+            with self.subTest(event), function(function=source) as root, Lambda(root) as lambda_:
+                before = lambda_.invoke("peak").json
+                answer = lambda_.invoke(event, timeout=30)
+                self.assertEqual(sum(len(data) for _, data in answer.chunks), 1600 * 65536)
+                # In kB; asyncio itself takes 8 MB of them.
+                self.assertLess(lambda_.invoke("peak").json - before, 20_000)
+
+
+if __name__ == "__main__":
+    unittest.main()
