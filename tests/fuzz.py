@@ -18,8 +18,9 @@ Most runtimes are forks of this process (2 ms) that serve cases until one kills 
 receive and send a few bytes at a time. One start in REAL is `bootstrap` itself.
 """
 
+import _socket
 import argparse
-import asyncio
+import asyncio  # noqa: F401 (the forks need not import it each)
 import json
 import os
 import random
@@ -31,7 +32,6 @@ import traceback
 import urllib.parse
 from pathlib import Path
 
-import _socket
 from raw_api import ACCEPTED, Process, RawApi
 from raw_api import event as plain_event
 

@@ -249,6 +249,11 @@ class RawApi:
         except (ConnectionError, AttributeError):
             pass
 
+    def send_last(self, data):
+        """Send bytes and hang up in one segment: who reads them can see that the connection is closed."""
+        self.connection.sendall(data, socket.MSG_MORE)
+        self.hang_up()
+
     def end(self):
         """Say that no more will be sent."""
         try:
