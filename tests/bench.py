@@ -201,7 +201,7 @@ def prepare(groups):
 
 
 class Event:
-    """An event as `next` brings it; only the request id changes from one invocation to the next."""
+    """An event as `next` brings it; the request id changes each time, the date each second."""
 
     number = 0
 
@@ -212,14 +212,14 @@ class Event:
             b"Lambda-Runtime-Deadline-Ms: %d\r\n"
             b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:eu-central-1:123456789012:function:bench\r\n"
             b"Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n"
-            b"Date: Fri, 21 Nov 2025 12:00:00 GMT\r\nContent-Length: %d\r\n\r\n"
+            b"Date: %%b\r\nContent-Length: %d\r\n\r\n"
         ) % ((time.time() + 3600) * 1000, len(self.body))
 
     def send(self, connection):
         """Answer `next`; returns the request id."""
         Event.number += 1
         request_id = b"8476a536-e9f4-11e8-9739-%012d" % Event.number
-        head = self.head % request_id
+        head = self.head % (request_id, date())
         if len(self.body) < 1 << 16:
             connection.sendall(head + self.body)
         else:
@@ -229,9 +229,19 @@ class Event:
 
 
 ACCEPTED = (
-    b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nDate: Fri, 21 Nov 2025 12:00:00 GMT\r\n"
+    b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nDate: %b\r\n"
     b'Content-Length: 16\r\n\r\n{"status":"OK"}\n'
 )
+
+
+def date(known=[0, b""]):
+    """The Date field, made once a second as Go's servers do."""
+    now = time.time() // 1
+    if now != known[0]:
+        known[:] = now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)).encode()
+    return known[1]
+
+
 RESPONSE = len(b"POST /2018-06-01/runtime/invocation/")  # where the request id begins
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 CORES = sorted(os.sched_getaffinity(0))
@@ -365,7 +375,7 @@ class Contender:
             self.fail(f"answered another invocation: {bytes(self.buffer[:100])}")
         if expected is not None and json.loads(bytes(body)) != expected:
             self.fail(f"answered {bytes(body[:200])}")
-        connection.sendall(ACCEPTED)
+        connection.sendall(ACCEPTED % date())
         self.waiting, body = self.request()
         return time.perf_counter() - start
 
@@ -388,7 +398,7 @@ class Contender:
         seconds = time.perf_counter() - start
         if total < CHUNK * CHUNKS:
             self.fail(f"streamed {total} bytes only")
-        connection.sendall(ACCEPTED)
+        connection.sendall(ACCEPTED % date())
         self.waiting, body = self.request()
         return first, seconds
 
@@ -573,7 +583,7 @@ def serve(contender, event, waiting, invocations):
         if body is None:
             waiting.append(connection)
         else:
-            connection.sendall(ACCEPTED)
+            connection.sendall(ACCEPTED % date())
             answered += 1
     seconds = time.perf_counter() - start
     return seconds
