@@ -1,0 +1,105 @@
+"""Plays invocations through awslambdaric and through this runtime, and records what comes out, so that it can be compared."""
+
+import json
+import re
+import sys
+import threading
+
+from runtime_api import Lambda
+
+
+class Recording:
+    """What has come out of a runtime, from one look at it to the next."""
+
+    def __init__(self, lambda_):
+        self.lambda_ = lambda_
+        self.posts = self.frames = self.log = self.stderr = 0
+
+    def take(self):
+        """All since the last call, in a form that can be compared."""
+        lambda_ = self.lambda_
+        posts = [request for request in list(lambda_.requests) if request.method == "POST"]
+        frames, log, stderr = lambda_.frames, lambda_.log, lambda_.stderr
+        outcome = {
+            "posts": [self.post(request) for request in posts[self.posts :]],
+            "log": self.plain(log[self.log :]),
+            "frames": [f"{kind:08x} {self.plain(text)}" for kind, _, text in frames[self.frames :]],
+            # Of Python's own traceback the last line says enough.
+            "stderr": re.sub(r"(?m)^Traceback .*\n(  .*\n)*", "TRACEBACK\n", self.plain(stderr[self.stderr :])),
+            "exit": lambda_.status,
+        }
+        self.posts, self.frames, self.log, self.stderr = len(posts), len(frames), len(log), len(stderr)
+        return outcome
+
+    def post(self, request):
+        headers = request.headers
+        post = {"kind": request.kind, "id": request.request_id, "type": headers["Content-Type"]}
+        if not request.kind.endswith("error"):
+            body = self.plain(request.body.decode("utf-8", "backslashreplace"))
+            return {**post, "mode": headers["Lambda-Runtime-Function-Response-Mode"], "body": body}
+        cause = headers["Lambda-Runtime-Function-XRay-Error-Cause"]
+        if cause:
+            # awslambdaric sends it in UTF-8, this runtime in ASCII: the value is the same.
+            cause = json.loads(self.plain(cause.encode("iso-8859-1").decode("utf-8")))
+            cause["paths"].sort()
+        charset = "utf-8"
+        try:
+            body = request.body.decode(charset)
+        except UnicodeDecodeError:
+            charset = "iso-8859-1"
+            body = request.body.decode(charset)
+        more = {"mode": None, "document": json.loads(self.plain(body)), "charset": charset}
+        return {**post, **more, "error type": request.error_type, "cause": cause}
+
+    def plain(self, text):
+        """Text without what differs from run to run."""
+        text = text.replace(self.lambda_.task_root, "ROOT")
+        text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d{3})?", "TIME", text)
+        return re.sub("0x[0-9a-f]{6,}", "ADDRESS", text)
+
+
+def play(root, handler, environment, telemetry, invocations, command):
+    """The outcome of the start and of each invocation, a list of (request id, Invocation)."""
+    outcomes = []
+    with Lambda(root, handler, env=environment, telemetry=telemetry, command=command) as lambda_:
+        recording = Recording(lambda_)
+
+        def settle():
+            # When it waits for the next event it has nothing more to say.
+            lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, what="neither polls nor ends")
+            outcomes.append(recording.take())
+
+        settle()
+        for request_id, invocation in invocations:
+            if lambda_.status is not None:
+                break
+            lambda_.send(invocation.event, body=invocation.body, headers=invocation.headers(request_id))
+            lambda_.wait_for(lambda: not lambda_.pending, what="nobody takes the event")
+            settle()
+        if command:
+            lambda_.violations.clear()  # awslambdaric's
+    return outcomes
+
+
+def play_both(root, handler, environment, telemetry, invocations):
+    """The outcomes of awslambdaric and of this runtime, which run at the same time."""
+    theirs, failures = [], []
+
+    def play_theirs():
+        # It takes the version of Python, on which its JSON depends, from this variable.
+        variables = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", **environment}
+        command = [sys.executable, "-m", "awslambdaric", handler]
+        try:
+            theirs.extend(play(root, handler, variables, telemetry, invocations, command))
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=play_theirs)
+    thread.start()
+    try:
+        ours = play(root, handler, environment, telemetry, invocations, None)
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return theirs, ours
