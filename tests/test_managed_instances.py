@@ -302,6 +302,22 @@ class Death(unittest.TestCase):
             self.assertEqual(len(lambda_.worker_logs), 8)
             self.assertEqual(lambda_.stderr, "")
 
+    def test_one_that_leaves_a_child_behind(self):
+        """The child has what the worker had open, and lives on: the worker is replaced all the same."""
+        source = """
+if not os.fork():
+    os.read(fifo, 1)
+    os._exit(0)
+""" + PLAIN
+        with managed(source, 1) as lambda_:
+            polls(lambda_, 1)
+            victim = lambda_.invoke().json
+            os.kill(victim, signal.SIGKILL)
+            lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == 2)
+            self.assertNotEqual(lambda_.invoke().json, victim)
+            lambda_.signal(signal.SIGTERM)
+            self.assertEqual(lambda_.wait(), 0)
+
     def test_an_async_one_with_all_its_slots(self):
         with processors(2) as count, managed(ASYNC, 4) as lambda_:
             polls(lambda_, 4)
