@@ -17,8 +17,9 @@ import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 
 import package
+from elf import Elf
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
-from runtime_api import REPO, Lambda, function
+from runtime_api import REPO, Lambda
 
 TAG = sys.implementation.cache_tag
 VERSION = "%d.%d" % sys.version_info[:2]
@@ -113,6 +114,12 @@ class FunctionZip(Folder):
             os.utime(path, (1, 1))
         self.pack(PYTHONHASHSEED="2", TZ="Asia/Tokyo", SOME="variable" * 100, PYTHONPYCACHEPREFIX="/nowhere", PYTHONOPTIMIZE="2")
         self.assertEqual(first, self.output.read_bytes())
+
+    def test_same_code_same_bytes_whoever_else_uses_its_names(self):
+        source = "def function(a_name): return another_name"
+        alone = package.dumped(compile(source, "file.py", "exec"))
+        used = [sys.intern("a" + "_name"), sys.intern("another" + "_name")]
+        self.assertEqual(package.dumped(compile(source, "file.py", "exec")), alone, used)
 
     def test_code_that_does_not_compile_ships_as_it_is(self):
         self.write("function.py", GREETING)
@@ -240,6 +247,11 @@ class LayerWithInterpreter(unittest.TestCase):
         self.assertLess(sum(len(content) for _, content in files.values()), 60 << 20)
 
     def test_it_runs_from_any_folder(self):
+        for path in [self.unpacked / "bin/python3", *self.unpacked.glob("lib/**/*.so*")]:
+            elf = Elf.read(path.read_bytes())
+            if elf.library_path:
+                folder = elf.string(elf.library_path).replace("$ORIGIN", str(path.parent))
+                self.assertEqual(os.path.normpath(folder), str(self.unpacked / "lib"), path)
         program = "import sys; print(sys.prefix, [m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)])"
         result = subprocess.run(
             [self.unpacked / "bin/python3", "-c", program],

@@ -103,8 +103,9 @@ class Deploy(unittest.TestCase):
             [function["Runtime"], function["Handler"], function["Environment"]["Variables"]],
             [PYTHON, "function.handler", {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap"}],
         )
-        (layer,) = [l for l in self.aws("lambda").list_layers()["Layers"] if l["LayerName"].startswith("wrapped-Layer")]
-        self.assertEqual(layer["LatestMatchingVersion"]["CompatibleRuntimes"], [PYTHON])
+        layers = self.aws("lambda").list_layers()["Layers"]
+        (layer,) = [found["LatestMatchingVersion"] for found in layers if found["LayerName"].startswith("wrapped-Layer")]
+        self.assertEqual(layer["CompatibleRuntimes"], [PYTHON])
         first = self.uploads("wrapped")
         names = sorted([name for name in files if "__pycache__" not in name] for files in first.values())
         self.assertEqual(names, [["bootstrap", "runtime.py"], ["event.json", "function.py", "template.yaml"]])
@@ -122,7 +123,7 @@ class Deploy(unittest.TestCase):
         self.assertEqual(len(self.uploads("wrapped")), 3)  # the function; the layer's bytes, and so its name, are the same
         function = self.aws("lambda").get_function_configuration(FunctionName="wrapped")
         self.assertEqual(function["Handler"], "function.other")
-        self.assertEqual([l["Arn"] for l in function["Layers"]], [layer["LatestMatchingVersion"]["LayerVersionArn"]])
+        self.assertEqual([attached["Arn"] for attached in function["Layers"]], [layer["LayerVersionArn"]])
 
         hello = (REPO / "tests/hello/event.json").read_text()
         for word, event in (("EVENT=", hello), ("EVENT=@tests/hello/event.json", hello), ("EVENT={\"name\": \"$Ada's\"}", '{"name": "$Ada\'s"}')):
