@@ -13,7 +13,7 @@ from pathlib import Path
 
 from raw_api import ACCEPTED, RawApi, event
 
-INVOCATIONS = int(os.environ.get("INVOCATIONS", 4000))  # of all tests here together
+INVOCATIONS = int(os.environ.get("INVOCATIONS", 3000))  # of all tests here together
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
 WARM = 1000  # invocations after which memory must not grow
 

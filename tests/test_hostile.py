@@ -1,0 +1,572 @@
+"""Functions that misbehave. What becomes of each stands in its test: the event at hand is answered, or the process ends with a reason."""
+
+import contextlib
+import os
+import re
+import signal
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+from raw_api import ACCEPTED, RawApi, event
+from runtime_api import Fault, Lambda, function
+
+# A function that does its deed in the first invocation, and then is asked for one thing after another.
+FUNCTION = """
+{imports}
+
+def handler(event, context):
+    {always}
+    if event == "deed":
+        {deed}
+        return "done"
+    if event == "error":
+        raise ValueError("an error")
+    if event == "stream":
+        return stream()
+    return [event, context.function_name, context.get_remaining_time_in_millis() > 50_000]
+
+def stream():
+    yield "first"
+    raise ValueError("too late")
+"""
+ASYNC = """
+import function
+
+async def handler(event, context):
+    return function.handler(event, context)
+"""
+
+
+class Test(unittest.TestCase):
+    def survives(self, deed, imports="", asynchronous=False, logged=True, always="pass", **files):
+        """After the deed a value, an error and a stream that fails are all answered, on kept and on new connections."""
+        source = FUNCTION.format(imports=imports, deed=deed, always=always)
+        name = "asynchronous.handler" if asynchronous else "function.handler"
+        with function(function=source, asynchronous=ASYNC, **files) as root, Lambda(root, name) as lambda_:
+            self.assertEqual(lambda_.invoke("deed").json, "done")
+            lambda_.answers("response", Fault(close=True), Fault(silently=True))
+            lambda_.answers("error", Fault(close=True))
+            for _ in range(2):
+                self.assertEqual(lambda_.invoke("value").json, ["value", "function", True])
+                error = lambda_.invoke("error")
+                self.assertEqual(error.kind, "error")
+                self.assertEqual([error.json[key] for key in ("errorType", "errorMessage")], ["ValueError", "an error"])
+                self.assertIn("in handler\n", error.json["stackTrace"][-1])
+                late = lambda_.invoke("stream")
+                self.assertEqual((late.body, late.trailers["Lambda-Runtime-Function-Error-Type"]), (b"first", "ValueError"))
+            self.assertEqual(lambda_.stderr, "")
+            if logged:
+                self.assertEqual(lambda_.log.count("[ERROR] ValueError: an error\r"), 2)
+                self.assertEqual(lambda_.log.count("[ERROR] ValueError: too late\r"), 2)
+            self.assertEqual(len(lambda_.sent("response")) + len(lambda_.sent("error")), 7)
+            return lambda_.log
+
+
+class Deeds(Test):
+    def test_stdout_replaced(self):
+        """Errors are logged all the same: the runtime writes to the descriptor."""
+        log = self.survives("sys.stdout = io.StringIO(); print('not in the log')", "import io, sys")
+        self.assertNotIn("not in the log", log)
+
+    def test_stdout_closed(self):
+        """The object alone: descriptor 1 of `python -u` stays open, and errors are logged."""
+        self.survives("sys.stdout.close()", "import sys")
+
+    def test_descriptor_1_closed(self):
+        """Errors are answered, though no longer logged. No connection gets number 1: what is printed must not go there."""
+        for asynchronous in (False, True):
+            with self.subTest(asynchronous=asynchronous):
+                always = "with contextlib.suppress(OSError): os.write(1, b'printed')"
+                self.survives("os.close(1)", "import contextlib, os", asynchronous, logged=False, always=always)
+
+    def test_descriptors_0_1_and_2_closed(self):
+        self.survives("os.closerange(0, 3)", "import os", logged=False)
+
+    def test_all_descriptors_closed(self):
+        """As code that makes a daemon of its process does; the runtime connects anew."""
+        self.survives("os.closerange(3, 100)", "import os")
+
+    def test_directory_changed(self):
+        self.survives("os.chdir('/')", "import os")
+
+    def test_directory_removed(self):
+        """The function's own folder stays on sys.path; the X-Ray cause has no working directory."""
+        self.survives("folder = tempfile.mkdtemp(); os.chdir(folder); os.rmdir(folder)", "import os, tempfile")
+
+    def test_environment_cleared(self):
+        """What the runtime needs of it, it has read before the first invocation."""
+        self.survives("os.environ.clear()", "import os")
+
+    def test_environment_replaced(self):
+        self.survives("os.environ = {}", "import os")
+
+    def test_json_dumps_replaced(self):
+        self.survives("json.dumps = json.loads = json.JSONEncoder = json.JSONDecoder = None", "import json")
+
+    def test_socket_replaced(self):
+        """As tests and gevent do; the runtime's connection is made of the C type."""
+        self.survives("socket.socket = socket.create_connection = socket.getaddrinfo = None", "import socket")
+
+    def test_timeout_for_all_sockets(self):
+        """socket.setdefaulttimeout() is meant for the function's own requests: `next` waits as long as it takes."""
+        source = "import socket\ndef handler(event, context):\n    socket.setdefaulttimeout(0.01)\n    return event"
+        with function(function=source) as root, Lambda(root) as lambda_:
+            lambda_.answers("response", Fault(close=True))
+            lambda_.invoke(1)
+            lambda_.wait_for(lambda: lambda_.polling)
+            time.sleep(0.1)
+            self.assertEqual(lambda_.invoke(2).json, 2)
+            self.assertEqual(lambda_.stderr, "")
+
+    def test_timeout_for_all_sockets_before_a_snapshot(self):
+        source = "import socket\nsocket.setdefaulttimeout(0.01)\ndef handler(event, context):\n    return event"
+        with function(function=source) as root, Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
+            lambda_.wait_for(lambda: lambda_.restoring)
+            time.sleep(0.1)
+            lambda_.restore()
+            self.assertEqual(lambda_.invoke(2).json, 2)
+
+    def test_time_replaced(self):
+        """As freezegun does: the context counts on."""
+        self.survives("time.time = time.gmtime = time.sleep = lambda *args: 0", "import time")
+
+    def test_path_emptied(self):
+        """Nothing can be imported any more that is not there already; what the runtime needs for its answers is."""
+        self.survives("sys.path.clear()", "import sys")
+
+    def test_path_replaced(self):
+        self.survives("sys.path = None; sys.path_importer_cache = None", "import sys")
+
+    def test_recursion_limit(self):
+        """A limit of 50 is enough for the runtime. (Lower ones Python refuses within so many calls.)"""
+        for asynchronous in (False, True):
+            with self.subTest(asynchronous=asynchronous):
+                self.survives("sys.setrecursionlimit(50)", "import sys", asynchronous)
+
+    def test_threads_left_behind(self):
+        """They run on between the invocations."""
+        thread = "threading.Thread(target=sum, args=(iter(lambda: time.sleep(0.001) or 1, 0),), daemon={}).start()"
+        for daemon in (False, True):
+            with self.subTest(daemon=daemon):
+                self.survives(thread.format(daemon), "import threading, time")
+
+    def test_garbage_collection_off(self):
+        self.survives("gc.disable()", "import gc")
+
+    def test_warnings_are_errors(self):
+        self.survives("warnings.simplefilter('error')", "import warnings")
+
+
+EXHAUST = "open_files = []\ndef exhaust():\n    while True:\n        open_files.append(os.open('/dev/null', 0))\n"
+
+
+class Descriptors(Test):
+    """Out of file descriptors: the commonest of all on Lambda, which allows 1,024."""
+
+    def survives(self, *args, **options):
+        with limited_descriptors():
+            super().survives(*args, **options)
+
+    def test_all_used_up(self):
+        """Value, error and stream are answered, on kept connections and on new ones: the old one's descriptor is free for it."""
+        for asynchronous in (False, True):
+            with self.subTest(asynchronous=asynchronous):
+                deed = "try:\n            exhaust()\n        except OSError:\n            pass"
+                self.survives(deed, f"import os\n{EXHAUST}", asynchronous)
+
+    def test_used_up_while_it_streams(self):
+        source = f"import os\n{EXHAUST}\ndef handler(event, context):\n    yield 'first'\n    exhaust()"
+        with limited_descriptors(), function(function=source) as root, Lambda(root) as lambda_:
+            for _ in range(2):
+                late = lambda_.invoke()
+                self.assertEqual((late.body, late.trailers["Lambda-Runtime-Function-Error-Type"]), (b"first", "OSError"))
+            self.assertEqual(lambda_.stderr, "")
+
+    def test_used_up_at_import(self):
+        """The init error is reported: for it the runtime has kept a descriptor."""
+        source = f"import os\n{EXHAUST}\nexhaust()"
+        with limited_descriptors(), function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual(lambda_.wait(), 1)
+            self.assertEqual(lambda_.init_error.json["errorType"], "OSError")
+            self.assertIn("Too many open files", lambda_.init_error.json["errorMessage"])
+            self.assertIn("[ERROR] OSError", lambda_.log)
+
+    def test_used_up_before_the_first_awaitable(self):
+        """No event loop can be made: that is the invocation's error, and the next one is tried again."""
+        source = f"import os\n{EXHAUST}" + """
+async def later(event):
+    return event
+
+def handler(event, context):
+    if event == "exhaust":
+        exhaust()
+    if event == "free":
+        while open_files:
+            os.close(open_files.pop())
+    return later(event)
+"""
+        with limited_descriptors(), function(function=source) as root, Lambda(root) as lambda_:
+            for event_ in ("exhaust", "awaitable"):
+                error = lambda_.invoke(event_)
+                self.assertEqual((error.kind, error.json["errorType"]), ("error", "OSError"))
+            self.assertEqual(lambda_.invoke("free").json, "free")
+            self.assertNotIn("Traceback", lambda_.stderr)
+
+
+@contextlib.contextmanager
+def limited_descriptors():
+    """256 of them for the processes started meanwhile, as fast as 1,024 and as many as this one could need."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+class Ends(unittest.TestCase):
+    """Functions that end the process, or keep it from ending."""
+
+    def test_exit_with_a_thread_left(self):
+        """sys.exit() is an error of the invocation, and ends the process though a thread would keep it alive."""
+        for code, status in (("7", 7), ("", 0), ("None", 0), ("'a reason'", 1)):
+            source = f"""
+            import sys, threading
+            def handler(event, context):
+                threading.Thread(target=threading.Event().wait).start()
+                sys.exit({code})
+            """
+            with self.subTest(code), function(function=source) as root, Lambda(root) as lambda_:
+                self.assertEqual(lambda_.invoke().json["errorType"], "SystemExit")
+                self.assertEqual(lambda_.wait(), status)
+                self.assertEqual(lambda_.stderr, "a reason\n" if status == 1 else "")
+
+    def test_no_runtime_api_any_more_with_a_thread_left(self):
+        source = """
+        import threading
+        def handler(event, context):
+            threading.Thread(target=threading.Event().wait).start()
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            lambda_.invoke()
+            lambda_.answers("next", 500)
+            self.assertEqual(lambda_.wait(), 1)
+            self.assertRegex(lambda_.stderr, r"\Aruntime: AWS_LAMBDA_RUNTIME_API=.*\n\Z")
+
+    def test_init_error_with_a_thread_left(self):
+        source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n1 / 0"
+        with function(function=source) as root, Lambda(root) as lambda_:
+            self.assertEqual(lambda_.wait(), 1)
+            self.assertEqual(lambda_.init_error.json["errorType"], "ZeroDivisionError")
+
+    def test_child_process_left_behind(self):
+        """Nobody waits for it, and it does not hold the connection to the Runtime API."""
+        source = """
+        import subprocess
+        def handler(event, context):
+            child = subprocess.Popen(["sleep", "60"], close_fds=False)
+            child.returncode = 0  # nobody waits for it
+            return child.pid
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for _ in range(2):
+                pid = lambda_.invoke().json
+                files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+                self.assertFalse([name for name in files if name.startswith("socket")], files)
+            lambda_.answers("next", 500)
+            self.assertEqual(lambda_.wait(), 1)
+
+    def test_fork_that_returns_twice(self):
+        """The invocation is the parent's to answer: the child ends with a line where it would have answered."""
+        deeds = {
+            "value": "return [event, os.getpid()]",
+            "error": "raise ValueError(event)",
+            "stream": "return iter(['first', event])",
+            "awaitable": "return later(event)",
+        }
+        for name, deed in deeds.items():
+            source = f"""
+            import os
+            async def later(event):
+                return event
+            def handler(event, context):
+                os.fork()
+                {deed}
+            """
+            with self.subTest(name), function(function=source) as root, Lambda(root) as lambda_:
+                for number in range(2):
+                    answer = lambda_.invoke(f"event {number}")
+                    self.assertIn(f"event {number}", answer.body.decode())
+                    if name == "value":
+                        self.assertEqual(answer.json[1], lambda_.process.pid)
+                lambda_.wait_for(lambda: lambda_.polling)
+                note = "runtime: a forked child came back from the handler; it ends here\n"
+                lambda_.wait_for(lambda: lambda_.stderr == note * 2, what="two children end")
+                self.assertEqual(len(lambda_.sent("response")) + len(lambda_.sent("error")), 2)
+
+    def test_fork_whose_child_ends(self):
+        """sys.exit() and os._exit() in a child are its own affair."""
+        for end in ("sys.exit(3)", "os._exit(3)"):
+            source = f"""
+            import os, sys
+            def handler(event, context):
+                pid = os.fork()
+                if not pid:
+                    {end}
+                return os.waitpid(pid, 0)[1] >> 8
+            """
+            with self.subTest(end), function(function=source) as root, Lambda(root) as lambda_:
+                self.assertEqual([lambda_.invoke().json for _ in range(2)], [3, 3])
+                self.assertEqual(lambda_.stderr, "")
+                self.assertEqual(lambda_.sent("error"), [])
+
+    def test_alarm_that_kills(self):
+        """The signal ends the process, and Lambda starts another."""
+        source = """
+        import signal, time
+        def handler(event, context):
+            if event == "alarm":
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                time.sleep(10)
+            return event
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            lambda_.send("alarm")
+            self.assertEqual(lambda_.wait(), -signal.SIGALRM)
+            lambda_.start()
+            self.assertEqual(lambda_.invoke("value").json, "value")
+
+    def test_alarm_that_raises_in_the_handler(self):
+        """As timeout decorators do: an error like any other."""
+        source = """
+        import signal, time
+        def too_late(*args):
+            raise TimeoutError("too late")
+        signal.signal(signal.SIGALRM, too_late)
+        def handler(event, context):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            time.sleep(10)
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for _ in range(2):
+                self.assertEqual(lambda_.invoke().json["errorType"], "TimeoutError")
+
+    def test_alarm_that_raises_when_the_handler_has_returned(self):
+        """A timer that a timeout decorator forgot: the event is answered; the process goes on, or ends with one line that says why."""
+        for wrapper in ("", "async "):
+            source = f"""
+            import signal
+            def too_late(*args):
+                raise TimeoutError("too late")
+            signal.signal(signal.SIGALRM, too_late)
+            {wrapper}def handler(event, context):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                return event
+            """
+            with self.subTest(wrapper), function(function=source) as root, Lambda(root) as lambda_:
+                self.assertEqual(lambda_.invoke(1).json, 1)
+                said = re.compile(r"TimeoutError: too late|too late")
+                lambda_.wait_for(lambda: said.search(lambda_.stderr + lambda_.log), what="a reason")
+                lambda_.wait_for(lambda: lambda_.status is not None or lambda_.polling)
+                self.assertNotIn("Traceback", lambda_.stderr)
+                if lambda_.status is not None:
+                    self.assertEqual(lambda_.status, 1)
+                    self.assertRegex(lambda_.stderr, r"\Aruntime: .*\n\Z")
+
+    def test_event_loop_stopped(self):
+        """The answer goes out; the process goes on, or ends with a line."""
+        for deed in ("asyncio.get_running_loop().stop()", "asyncio.current_task().cancel()"):
+            source = f"""
+            import asyncio
+            async def handler(event, context):
+                {deed}
+                return event
+            """
+            with self.subTest(deed), function(function=source) as root, Lambda(root) as lambda_:
+                self.assertEqual(lambda_.invoke(1).json, 1)
+                lambda_.wait_for(lambda: lambda_.status is not None or len(lambda_.sent("next")) > 1)
+                if lambda_.status is not None:
+                    self.assertRegex(lambda_.stderr, r"\Aruntime: .*\n\Z")
+                self.assertNotIn("Traceback", lambda_.stderr)
+
+
+class Answers(unittest.TestCase):
+    """Functions whose results and exceptions are odd."""
+
+    def test_del_that_raises(self):
+        """Python reports it on stderr; the event, the exception and the result that have it are answered."""
+        source = """
+        class Odd(Exception):
+            def __del__(self):
+                raise KeyError("in __del__")
+        def handler(event, context):
+            odd = Odd("an error")
+            if event == "error":
+                raise odd
+            if event == "result":
+                return odd
+            return event
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for _ in range(2):
+                self.assertEqual(lambda_.invoke("value").json, "value")
+                self.assertEqual(lambda_.invoke("error").json["errorType"], "Odd")
+                self.assertEqual(lambda_.invoke("result").json["errorType"], "Runtime.MarshalError")
+            self.assertIn("in __del__", lambda_.stderr)
+
+    def test_exceptions_that_raise_when_they_are_looked_at(self):
+        """Whatever it is, the invocation is answered with an error, and the next one is served."""
+        source = """
+        class NoName(type):
+            @property
+            def __name__(self):
+                raise KeyError("no name")
+        def no(*args):
+            raise KeyError("no")
+        class Nameless(Exception, metaclass=NoName):
+            pass
+        class Undecided(Exception):
+            __bool__ = no
+        class Empty(Exception):
+            __len__ = lambda self: 0
+        class Mute(Exception):
+            __str__ = __repr__ = no
+        class NoCause(Exception):
+            __cause__ = __context__ = __traceback__ = property(no)
+        class Exits(Exception):
+            def __str__(self):
+                raise SystemExit(9)
+        def handler(event, context):
+            if event == "chain":
+                try:
+                    raise Empty("inner")
+                except Empty as inner:
+                    raise ValueError("outer") from inner
+            try:
+                raise globals()[event]("inner")
+            except Exception as inner:
+                raise inner
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for name in ("Nameless", "Undecided", "Empty", "Mute", "NoCause", "Exits"):
+                with self.subTest(name):
+                    self.assertEqual(lambda_.invoke(name).kind, "error")
+            self.assertEqual(lambda_.invoke("chain").json["cause"]["errorType"], "Empty")
+            self.assertNotIn("Traceback", lambda_.stderr)
+
+    def test_exceptions_that_are_not_errors(self):
+        """Also those that Python ends programs and loops with are errors of the invocation."""
+        source = """
+        import asyncio
+        def handler(event, context):
+            raise eval(event)
+        """
+        asynchronous = "import function\nasync def handler(event, context):\n    function.handler(event, context)"
+        names = ["KeyboardInterrupt", "GeneratorExit", "StopIteration", "StopAsyncIteration", "MemoryError", "RecursionError"]
+        names += ["asyncio.CancelledError", "BrokenPipeError", "ConnectionResetError", "BlockingIOError", "BaseException"]
+        for handler in ("function.handler", "asynchronous.handler"):
+            with function(function=source, asynchronous=asynchronous) as root, Lambda(root, handler) as lambda_:
+                for name in names:
+                    # In a coroutine Python makes a RuntimeError of an exception that would end it.
+                    kinds = [name.rpartition(".")[2], "RuntimeError"] if "Iteration" in name else [name.rpartition(".")[2]]
+                    with self.subTest(name, handler=handler):
+                        self.assertIn(lambda_.invoke(name).json["errorType"], kinds)
+                self.assertEqual(lambda_.stderr, "")
+
+    def test_results_that_raise_when_they_are_looked_at(self):
+        source = """
+        def no(*args):
+            raise KeyError("no")
+        class Odd:
+            __getattr__ = __iter__ = __len__ = __bool__ = __eq__ = __hash__ = __str__ = __repr__ = no
+        class Awaitable:
+            __await__ = no
+        class Iterator:
+            __iter__ = __next__ = no
+        class Dictionary(dict):
+            items = keys = __iter__ = __len__ = no
+        class Text(str):
+            encode = __str__ = no
+        def handler(event, context):
+            return globals()[event]()
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for name in ("Odd", "Awaitable", "Iterator"):
+                with self.subTest(name):
+                    self.assertEqual(lambda_.invoke(name).kind, "error")
+            for name in ("Dictionary", "Text"):
+                with self.subTest(name):
+                    self.assertIn(lambda_.invoke(name).kind, ("error", "response"))
+            self.assertNotIn("Traceback", lambda_.stderr)
+
+    def test_a_hundred_megabytes_printed(self):
+        """All of them are in the log."""
+        source = "def handler(event, context):\n    for _ in range(100):\n        print('x' * 999_999)\n    return event"
+        count = 0
+
+        def read(fd):
+            nonlocal count
+            while data := os.read(fd, 1 << 20):
+                count += len(data)
+
+        with tempfile.TemporaryDirectory() as root, RawApi() as api:
+            Path(root, "function.py").write_text(source)
+            out, stdout = os.pipe()
+            with api.start(root, stdout=stdout):
+                os.close(stdout)
+                reader = threading.Thread(target=read, args=(out,))
+                reader.start()
+                api.request()
+                api.send(event("id", b"1"))
+                self.assertEqual(api.request().body, b"1")
+                api.send(ACCEPTED)
+                self.assertEqual(api.request().kind, "next")
+            reader.join()
+            os.close(out)
+        self.assertEqual(count, 100_000_000)
+
+
+class Modules(Test):
+    """The task root comes first on sys.path: a module there stands for Python's own of that name."""
+
+    def test_modules_with_the_names_of_pythons_own(self):
+        """The function gets its own, and the runtime answers values, errors and streams without Python's."""
+        names = "json socket logging types enum signal asyncio traceback linecache base64 io re random struct http urllib warnings"
+        names = [*names.split(), "string", "token", "tokenize", "binascii", "decimal", "selectors", "threading", "inspect", "email"]
+        files = dict.fromkeys(names, "mine = True")
+        imports = f"import {', '.join(names)}\nassert json.mine and socket.mine and logging.mine and base64.mine"
+        self.survives("pass", imports, **files)
+
+    def test_modules_with_the_names_of_pythons_own_that_end_the_process(self):
+        """Scripts without `if __name__`: the runtime imports none of them on its own account before it has to."""
+        files = dict.fromkeys(("linecache", "traceback", "base64", "tokenize", "warnings", "logging"), "raise SystemExit('mine')")
+        self.survives("pass", **files)
+
+    def test_module_of_the_function_that_is_called_runtime(self):
+        """`runtime` is this runtime: a handler in a module of that name is refused, as those in built-in modules are."""
+        with function(runtime="def handler(event, context): return 'mine'") as root, Lambda(root, "runtime.handler") as lambda_:
+            self.assertEqual(lambda_.wait(), 1)
+            self.assertEqual(lambda_.init_error.json["errorType"], "Runtime.BuiltInModuleConflict")
+        source = "import runtime\ndef handler(event, context): return runtime.__doc__"
+        with function(function=source, runtime="mine = True") as root, Lambda(root) as lambda_:
+            self.assertIn("A Python runtime for AWS Lambda", lambda_.invoke().json)
+
+    def test_asyncio_of_the_functions_own(self):
+        """An async handler cannot run: each invocation has its error, or the process ends with one line."""
+        source = "async def handler(event, context): return event"
+        with function(function=source, asyncio="mine = True") as root, Lambda(root) as lambda_:
+            request_id = lambda_.send()
+            lambda_.wait_for(lambda: lambda_.status is not None or request_id in lambda_.posts or lambda_.init_error)
+            if lambda_.status is not None and not lambda_.init_error:
+                self.assertEqual(lambda_.status, 1)
+                self.assertRegex(lambda_.stderr, r"\Aruntime: .*asyncio.*\n\Z")
+            self.assertNotIn("Traceback", lambda_.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
