@@ -11,6 +11,7 @@ and `make run` as a program: python3 tests/runtime_api.py FOLDER [FILE.FUNCTION]
 import base64
 import collections
 import contextlib
+import errno
 import http.client
 import http.server
 import json
@@ -819,6 +820,20 @@ def function(**files):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode("utf-8"))
         yield folder
+
+
+def tell(fifo, text="", timeout=10):
+    """Write to a FIFO once somebody reads it: how a test lets a function go on that waits in open("fifo").read()."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            with open(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "w") as file:
+                file.write(text)
+            return
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+        time.sleep(0.001)
 
 
 # ---- make run: the function's log goes to stderr as it comes, the response to stdout, the rest to stderr

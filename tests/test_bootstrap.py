@@ -10,7 +10,7 @@ import sys
 import tempfile
 import unittest
 
-from runtime_api import REPO, Lambda, function
+from runtime_api import REPO, Lambda, function, tell
 
 BOOTSTRAP = REPO / "bootstrap"
 # dash and busybox have little beyond POSIX; Amazon Linux's /bin/sh is bash.
@@ -161,7 +161,7 @@ class Start(Folder):
             with Lambda(root) as lambda_:
                 request_id = lambda_.send()
                 lambda_.wait_for(lambda: lambda_.log == "to stdout" and lambda_.stderr == "to stderr")
-                pathlib.Path(root, "go").write_text("gone")
+                tell(f"{root}/go", "gone")
                 self.assertEqual(lambda_.answer(request_id).json, "gone")
 
     def test_compiled_copy_is_used(self):

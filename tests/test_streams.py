@@ -7,7 +7,7 @@ import os
 import pathlib
 import unittest
 
-from runtime_api import Fault, Lambda, function
+from runtime_api import Fault, Lambda, function, tell
 
 HTTP = "application/vnd.awslambda.http-integration-response"
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
@@ -486,7 +486,7 @@ class Finally(Served):
         self.lambda_.answers("response", Fault(0, after=1))
         answer = self.lambda_.answer(self.lambda_.send("waits"))
         self.lambda_.wait_for(lambda: not self.lambda_.connections, what="the connection is not closed")
-        pathlib.Path(self.root, "go").write_text("")
+        tell(f"{self.root}/go")
         self.lambda_.wait_for(lambda: self.lambda_.polling)
         self.assertTrue(self.lambda_.log.endswith("finally of waits\n"), self.lambda_.log)
         self.assertIn(answer.request_id, self.lambda_.stderr)
@@ -580,10 +580,10 @@ class Live(unittest.TestCase):
                 answer = lambda_.answer(lambda_.send(), whole=False)
                 self.assertEqual(answer.wait_chunks(1), [b"first"])
                 self.assertFalse(answer.done)
-                pathlib.Path(root, "go").write_text("second")
+                tell(f"{root}/go", "second")
                 self.assertEqual(answer.wait_chunks(2), [b"first", b"second"])
                 self.assertFalse(answer.done)
-                pathlib.Path(root, "go").write_text("third")
+                tell(f"{root}/go", "third")
                 self.assertEqual(list(answer.stream()), [b"first", b"second", b"third"])
                 self.assertTrue(answer.wait().complete)
 
@@ -620,7 +620,7 @@ class Live(unittest.TestCase):
             with Lambda(root) as lambda_:
                 answer = lambda_.answer(lambda_.send(), whole=False)
                 self.assertEqual(answer.wait_chunks(2), [b'{"statusCode": 200}', bytes(8)])
-                pathlib.Path(root, "go").write_text("body")
+                tell(f"{root}/go", "body")
                 self.assertEqual(answer.wait_chunks(3)[2], b"body")
 
 
@@ -784,7 +784,7 @@ class Loop(unittest.TestCase):
                 self.assertEqual(lambda_.invoke().json, [False])
                 lambda_.wait_for(lambda: lambda_.polling)
                 self.assertEqual(lambda_.log, "")
-                pathlib.Path(root, "go").write_text("")
+                tell(f"{root}/go")
                 lambda_.wait_for(lambda: lambda_.log == "while next blocks")
                 self.assertTrue(lambda_.polling)
                 self.assertEqual(lambda_.invoke().json, [False, "done"])
@@ -925,7 +925,7 @@ class Connection(unittest.TestCase):
                 lambda_.answers("next", fault)
                 request_id = lambda_.send(["a", "b"])
                 lambda_.wait_for(lambda: lambda_.delivered.get(request_id) and not lambda_.connections)
-                pathlib.Path(root, "go").write_text("")
+                tell(f"{root}/go")
                 self.assertEqual(lambda_.answer(request_id).body, b"ab")
             self.assertEqual(lambda_.stderr, "")
 

@@ -1,0 +1,622 @@
+"""When the Runtime API misbehaves: odd answers, lost connections, refusals, no API at all."""
+
+import contextlib
+import json
+import os
+import random
+import select
+import socket
+import struct
+import threading
+import time
+import unittest
+
+from runtime_api import Fault, Lambda, function, head, tell
+
+ECHO = """
+    def handler(event, context):
+        return event
+"""
+
+
+class Case(unittest.TestCase):
+    def start(self, source=ECHO, **how):
+        """A runtime for the time of the test."""
+        folder = function(function=source)
+        root = folder.__enter__()
+        self.addCleanup(folder.__exit__, None, None, None)
+        lambda_ = Lambda(root, **how)
+        self.addCleanup(lambda_.__exit__, None, None, None)
+        return lambda_
+
+    def ends(self, lambda_, *words, log=""):
+        """The process has ended with status 1 and one line that has these words, and no traceback anywhere."""
+        self.assertEqual(lambda_.wait(), 1, lambda_.stderr)
+        self.assertEqual((lambda_.stderr.count("\n"), lambda_.log), (1, log), lambda_.stderr)
+        for word in ("AWS_LAMBDA_RUNTIME_API", lambda_.env["AWS_LAMBDA_RUNTIME_API"], *words):
+            self.assertIn(word, lambda_.stderr)
+
+    def goes_on(self, lambda_, event="goes on"):
+        answer = lambda_.invoke(event)
+        self.assertEqual((answer.kind, answer.json, answer.status), ("response", event, 202))
+
+
+def unread(lambda_):
+    """How many bytes wait in the runtime's socket: from sock_diag(7), which takes 15 µs where /proc/net/tcp takes 5 ms and more."""
+    [connection] = lambda_.connections
+    (here, here_port), (there, there_port) = connection.getpeername(), connection.getsockname()
+    addresses = [socket.inet_aton(address).ljust(16, b"\0") for address in (here, there)]
+    ask = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
+    ask += struct.pack("!HH16s16s", here_port, there_port, *addresses) + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
+        netlink.send(struct.pack("=IHHII", 16 + len(ask), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0) + ask)
+        answer = netlink.recv(8192)
+    if struct.unpack_from("=H", answer, 4)[0] != SOCK_DIAG_BY_FAMILY:
+        return 0  # it has closed the connection
+    return struct.unpack_from("=I", answer, 16 + 4 + 48 + 4)[0]  # inet_diag_msg.idiag_rqueue
+
+
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1
+can_look = unittest.skipUnless(hasattr(socket, "AF_NETLINK"), "what the runtime has not read is seen on Linux only")
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen")
+        time.sleep(0.0001)
+
+
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+class Wire(Case):
+    """Answers that are right, however they look."""
+
+    def test_case_and_blanks_of_headers(self):
+        source = """
+            def handler(event, context):
+                return [event, context.aws_request_id, context.tenant_id]
+        """
+        lambda_ = self.start(source)
+        for change in str.lower, str.upper, str.swapcase, str.title:
+            for colon in ":", ":  ", ":\t":
+                def wire(fields, body):
+                    fields = {**fields, "Content-Length": len(body), "Lambda-Runtime-Aws-Tenant-Id": "blue  green"}
+                    lines = [f"{change(name)}{colon}{value} \t" for name, value in fields.items()]
+                    yield "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + body
+
+                answer = lambda_.invoke("event", wire=wire)
+                self.assertEqual(answer.json, ["event", answer.request_id, "blue  green"])
+
+    def test_status_lines(self):
+        lambda_ = self.start()
+        for line in "HTTP/1.1 200 OK", "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.1 200 Ö\tk", "HTTP/1.0 200 OK":
+            def wire(fields, body):
+                yield head(200, {**fields, "Content-Length": len(body)}).replace(b"HTTP/1.1 200 OK", line.encode(), 1) + body
+                yield None if "1.0" in line else b""
+
+            with self.subTest(line):
+                self.assertEqual(lambda_.invoke(line, wire=wire).json, line)
+        self.goes_on(lambda_)
+
+    def small(self, fields, rest):
+        """An answer of few bytes."""
+        return b"HTTP/1.1 200 OK\r\nlambda-runtime-aws-request-id: %b\r\n" % fields["Lambda-Runtime-Aws-Request-Id"].encode() + rest
+
+    CODINGS = {
+        "length": b'Content-Length: 7\r\n\r\n"event"',
+        "chunked": b'Transfer-Encoding: chunked\r\n\r\n2;a=b\r\n"e\r\n05\r\nvent"\r\n0\r\nX: y\r\n\r\n',
+    }
+
+    @can_look
+    def test_split_at_each_byte(self):
+        lambda_ = self.start()
+        for coding, rest in self.CODINGS.items():
+            def wire(fields, body):
+                data = self.small(fields, rest)
+                yield data[:at]
+                until(lambda: not unread(lambda_))  # what follows is a segment of its own
+                yield data[at:]
+
+            for at in range(1, len(self.small({"Lambda-Runtime-Aws-Request-Id": "x" * 36}, rest))):
+                self.assertEqual(lambda_.invoke(wire=wire).json, "event", f"{coding} split at {at}")
+        self.assertEqual(lambda_.stderr, "")
+
+    @can_look
+    def test_one_byte_at_a_time(self):
+        lambda_ = self.start()
+        for rest in self.CODINGS.values():
+            def wire(fields, body):
+                for byte in self.small(fields, rest):
+                    yield bytes([byte])
+                    until(lambda: not unread(lambda_))
+
+            self.assertEqual(lambda_.invoke(wire=wire, timeout=30).json, "event")
+        self.goes_on(lambda_)
+
+    def test_large_bodies_in_random_pieces(self):
+        lambda_ = self.start()
+        chance = random.Random(7)
+        event = json.dumps("x" * 1_000_000).encode()
+
+        def pieces(data):
+            while data:
+                size = chance.choice([1, 100, 5_000, 65_536, 200_000])
+                yield data[:size]
+                data = data[size:]
+
+        def with_length(fields, body):
+            yield from pieces(head(200, {**fields, "Content-Length": len(body)}) + body)
+
+        def chunked(fields, body):
+            data = head(200, {**fields, "Transfer-Encoding": "chunked"})
+            for chunk in pieces(body):
+                data += b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            yield from pieces(data + b"0\r\n\r\n")
+
+        def until_close(fields, body):
+            yield from pieces(head(200, {**fields, "Connection": "close"}) + body)
+            yield None
+
+        for wire in with_length, chunked, until_close:
+            for _ in range(3):
+                self.assertEqual(lambda_.invoke(body=event, wire=wire).body, event, wire.__name__)
+
+    def test_chunked(self):
+        lambda_ = self.start()
+        for name, body in {
+            "one chunk": b'7\r\n"event"\r\n0\r\n\r\n',
+            "many": b'1\r\n"\r\n5\r\nevent\r\n1\r\n"\r\n0\r\n\r\n',
+            "extensions": b'7;name=value;other="a;b"\r\n"event"\r\n0;end\r\n\r\n',
+            "blank before the extension": b'7 ;a\r\n"event"\r\n0\r\n\r\n',
+            "zeros": b'0007\r\n"event"\r\n000\r\n\r\n',
+            "trailers": b'7\r\n"event"\r\n0\r\nOne: 1\r\nTwo: 2\r\n\r\n',
+            "upper case": b'0000000C\r\n"event"     \r\n0\r\n\r\n',
+        }.items():
+            with self.subTest(name):
+                answer = lambda_.invoke(wire=lambda fields, _: [head(200, {**fields, "transfer-encoding": "Chunked"}) + body])
+                self.assertEqual(answer.json, "event")
+        self.assertEqual({request.connection for request in lambda_.requests}, {1}, "the connection is kept")
+
+    def test_until_the_connection_closes(self):
+        lambda_ = self.start()
+        for n, line in enumerate((b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK")):
+            answer = lambda_.invoke(n, wire=lambda fields, body: [
+                head(200, fields).replace(b"HTTP/1.1 200 OK", line), body[:1], body[1:], None
+            ])
+            self.assertEqual(answer.json, n)
+        self.goes_on(lambda_)
+
+    def test_informational_answers_come_before(self):
+        lambda_ = self.start()
+
+        def wire(fields, body):
+            yield b"HTTP/1.1 100 Continue\r\n\r\n"
+            yield b"HTTP/1.1 102 Processing\r\nLambda-Runtime-Aws-Request-Id: wrong\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+            yield head(200, {**fields, "Content-Length": len(body)}) + body
+
+        self.assertEqual(lambda_.invoke("event", wire=wire).json, "event")
+        ok = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+        lambda_.answers("response", Fault(raw=ok))
+        lambda_.invoke("event")
+        self.goes_on(lambda_)
+        self.assertEqual({request.connection for request in lambda_.requests}, {1})
+
+    def test_unknown_headers(self):
+        lambda_ = self.start()
+        fields = {f"X-{n}": "v" * n for n in range(300)}
+        fields.update({"X-Empty": "", "X-Colons": "a:b: c", "x!#$%&'*+-.^_`|~9": "name", "X-Bytes": "ö\x80"})
+        self.assertEqual(lambda_.invoke("event", headers=fields).json, "event")
+        self.goes_on(lambda_)
+
+
+class Connection(Case):
+    """Connections that close."""
+
+    def test_after_each_answer(self):
+        lambda_ = self.start()
+        for close in "close", "Close", "keep-alive, CLOSE":
+            fault = Fault(raw=f"HTTP/1.1 202 Accepted\r\nConnection: {close}\r\nContent-Length: 0\r\n\r\n".encode(), close=True)
+            lambda_.answers("response", fault)
+
+            def wire(fields, body):
+                yield head(200, {**fields, "Connection": close, "Content-Length": len(body)}) + body + b"what comes after is no answer"
+                yield None
+
+            self.assertEqual(lambda_.invoke(close, wire=wire).json, close)
+        self.goes_on(lambda_)
+        self.assertEqual(lambda_.stderr, "")
+
+    def test_is_kept(self):
+        lambda_ = self.start()
+        for n in range(5):
+            self.goes_on(lambda_, n)
+        self.assertEqual({request.connection for request in lambda_.requests}, {1})
+
+    def test_without_saying_so(self):
+        # A kept connection may be closed at any time: the request goes out once more, on a new one.
+        source = """
+            def handler(event, context):
+                if event == "error": raise ValueError
+                return event
+        """
+        lambda_ = self.start(source)
+        for kind in "next", "response", "error":
+            for fault in Fault(silently=True), Fault(close=True):
+                with self.subTest(kind, fault=vars(fault)):
+                    lambda_.answers(kind, fault)
+                    answer = lambda_.invoke("error" if kind == "error" else "event")
+                    self.assertEqual((answer.kind, answer.status), ("error" if kind == "error" else "response", 202))
+                    self.assertEqual(lambda_.invoke("next").json, "next")
+        lambda_.wait_for(lambda: lambda_.polling)
+        posts = [request.request_id for request in lambda_.requests if request.method == "POST"]
+        self.assertEqual(len(posts), len(set(posts)), "what was answered is not sent again")
+        self.assertEqual(lambda_.stderr, "")
+
+    def test_in_place_of_an_answer(self):
+        lambda_ = self.start()
+        for kind in "response", "next":
+            self.goes_on(lambda_)
+            lambda_.wait_for(lambda: lambda_.polling)
+            before = len(lambda_.sent(kind))
+            lambda_.answers(kind, Fault(0))
+            answer = lambda_.invoke("event")
+            self.assertEqual((answer.json, answer.status), ("event", 202))
+            lambda_.wait_for(lambda: lambda_.polling)
+            self.assertEqual(len(lambda_.sent(kind)) - before, 2)
+        self.assertEqual(lambda_.stderr, "")
+
+    def test_after_the_post_was_taken(self):
+        # It cannot know: the second post is refused, and the loop goes on.
+        lambda_ = self.start()
+        self.goes_on(lambda_)
+        lambda_.answers("response", Fault(0, taken=True))
+        request_id = lambda_.send("event")
+        lambda_.answer(request_id)
+        self.goes_on(lambda_)
+        posts = [request.status for request in lambda_.sent("response") if request.request_id == request_id]
+        self.assertEqual(posts, [0, 403])
+        self.assertEqual(lambda_.stderr.count("\n"), 1)
+        self.assertIn("403", lambda_.stderr)
+
+    def test_twice(self):
+        # On a new connection it is no accident.
+        for kind, event in {"next": None, "response": "event", "error": 5}.items():
+            with self.subTest(kind):
+                lambda_ = self.start("def handler(event, context): return event[0]", start=False)
+                lambda_.answers(kind, Fault(0), Fault(0))
+                lambda_.start()
+                if event:
+                    lambda_.send(event)
+                self.assertEqual(lambda_.wait(), 1)
+                if event:  # the first `next` may be the first request of its connection
+                    self.assertEqual(len(lambda_.sent(kind)), 2)
+                self.assertEqual(lambda_.stderr.count("\n"), 1)
+                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={lambda_.address}: ", lambda_.stderr)
+
+    def test_unsolicited_bytes(self):
+        # Behind an answer, when nothing was asked: they answer nothing, whatever they are.
+        invented = head(200, {"Lambda-Runtime-Aws-Request-Id": "invented", "Content-Length": 8}) + b'"forged"'
+        lambda_ = self.start()
+        for extra in invented, b"\r\n", b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b"\0":
+            for coding in "length", "chunked":
+                def wire(fields, body):
+                    if coding == "length":
+                        yield head(200, {**fields, "Content-Length": len(body)}) + body + extra
+                    else:
+                        yield head(200, {**fields, "Transfer-Encoding": "chunked"}) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + extra
+
+                self.assertEqual(lambda_.invoke(coding, wire=wire).json, coding)
+                lambda_.answers("response", Fault(raw=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n" + extra))
+                lambda_.invoke("response")
+                self.goes_on(lambda_)
+        self.assertEqual([request.path for request in lambda_.requests if "invented" in request.path], [])
+        self.assertEqual(lambda_.stderr, "")
+
+    @can_look
+    def test_unsolicited_bytes_while_the_function_runs(self):
+        lambda_ = self.start("""
+            def handler(event, context):
+                with open("go") as go:
+                    return go.read()
+        """)
+        os.mkfifo(f"{lambda_.task_root}/go")
+
+        def wire(fields, body):
+            yield head(200, {**fields, "Content-Length": len(body)}) + body
+            until(lambda: not unread(lambda_))
+            yield head(200, {"Lambda-Runtime-Aws-Request-Id": "invented", "Content-Length": 8}) + b'"forged"'
+            until(lambda: unread(lambda_))
+            tell(f"{lambda_.task_root}/go", "ran")
+
+        for _ in range(2):
+            answer = lambda_.invoke(wire=wire)
+            self.assertEqual((answer.json, answer.status), ("ran", 202))
+        self.assertEqual([request.path for request in lambda_.requests if "invented" in request.path], [])
+        self.assertEqual(lambda_.stderr, "")
+
+
+class Statuses(Case):
+    def test_any_2xx_is_success(self):
+        source = """
+            def handler(event, context):
+                if event == "error": raise ValueError
+                return event
+        """
+        lambda_ = self.start(source)
+        for status in 200, 201, 202, 299:
+            lambda_.answers("response", status)
+            self.assertEqual(lambda_.invoke("event").status, status)
+            lambda_.answers("error", status)
+            self.assertEqual(lambda_.invoke("error").status, status)
+        lambda_.answers("response", 204)  # has no body
+        lambda_.invoke("event")
+        self.goes_on(lambda_)
+        self.assertEqual(lambda_.stderr, "")
+
+    def test_204_to_next_is_asked_again(self):
+        lambda_ = self.start()
+        for raw in None, b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n":
+            lambda_.wait_for(lambda: lambda_.polling)
+            before = len(lambda_.sent("next"))
+            lambda_.answers("next", *[Fault(204) if raw is None else Fault(raw=raw)] * 3)
+            lambda_.wait_for(lambda: len(lambda_.sent("next")) >= before + 3 and lambda_.polling)
+            self.goes_on(lambda_)
+        lambda_.wait_for(lambda: lambda_.polling)
+        lambda_.answers("next", Fault(204, close=True))
+        self.goes_on(lambda_)
+        self.assertEqual((lambda_.stderr, lambda_.log), ("", ""))
+
+    def test_next_otherwise_than_200(self):
+        for status in 500, 503, 404, 403, 400, 302, 201, 202:
+            with self.subTest(status):
+                lambda_ = self.start(start=False)
+                lambda_.answers("next", status)
+                lambda_.start()
+                self.ends(lambda_, str(status))
+                self.assertEqual(len(lambda_.requests), 1)
+
+    def test_next_without_a_request_id(self):
+        for headers in "", "Lambda-Runtime-Aws-Request-Id:\r\n":
+            lambda_ = self.start(start=False)
+            lambda_.answers("next", Fault(raw=f"HTTP/1.1 200 OK\r\n{headers}Content-Length: 2\r\n\r\n{{}}".encode()))
+            lambda_.start()
+            self.ends(lambda_)
+
+    def test_4xx_to_an_answer(self):
+        source = """
+            def handler(event, context):
+                if event == "error": raise ValueError
+                return event
+        """
+        lambda_ = self.start(source)
+        for n, (kind, status) in enumerate([("response", 413), ("response", 400), ("response", 403), ("error", 400), ("error", 413)]):
+            with self.subTest(kind, status=status):
+                lambda_.answers(kind, status)
+                answer = lambda_.invoke("error" if kind == "error" else "event")
+                self.assertEqual((answer.kind, answer.status), (kind, status))
+                self.goes_on(lambda_)
+                lines = lambda_.stderr.splitlines()
+                self.assertEqual(len(lines), n + 1)
+                self.assertIn(str(status), lines[-1])
+                self.assertIn(answer.request_id, lines[-1])
+                self.assertEqual(len([request for request in lambda_.requests if request.request_id == answer.request_id]), 2)
+
+    def test_413_before_all_was_read(self):
+        # Lambda need not read what is too large before it says so and hangs up.
+        lambda_ = self.start("def handler(event, context): return 'x' * event")
+        lambda_.answers("response", Fault(413, after=0))
+        request_id = lambda_.send(7_000_000)
+        lambda_.wait_for(lambda: lambda_.polling and lambda_.delivered.get(request_id), what="the loop does not go on")
+        self.assertEqual(lambda_.invoke(3).json, "xxx")
+        self.assertEqual(lambda_.stderr.count("\n"), 1)
+        self.assertIn("413", lambda_.stderr)
+
+    def test_5xx_to_an_answer(self):
+        for source, kind in {ECHO: "response", "def handler(event, context): 1 / 0": "error"}.items():
+            for status in 500, 503:
+                with self.subTest(kind, status=status):
+                    lambda_ = self.start(source)
+                    lambda_.answers(kind, status)
+                    lambda_.invoke("event")
+                    self.assertEqual(lambda_.wait(), 1)
+                    self.assertEqual(lambda_.stderr.count("\n"), 1)
+                    self.assertIn(str(status), lambda_.stderr)
+                    self.assertIn(lambda_.address, lambda_.stderr)
+                    self.assertNotIn("runtime.py", lambda_.log + lambda_.stderr)
+
+    def test_what_an_answer_says_is_one_line(self):
+        lambda_ = self.start()
+        body = b"one\r\ntwo\x1b[31m\xff" + b"x" * 100_000
+        lambda_.answers("response", Fault(raw=b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(body) + body))
+        lambda_.invoke("event")
+        self.goes_on(lambda_)
+        self.assertEqual(lambda_.stderr.count("\n"), 1)
+        self.assertTrue(lambda_.stderr[:-1].isprintable())
+        self.assertLess(len(lambda_.stderr), 2000)
+
+
+class Broken(Case):
+    """Answers to `next` that are cut or malformed: one line, exit 1, and no event is made of them."""
+
+    ID = b"Lambda-Runtime-Aws-Request-Id: broken\r\n"
+
+    def broken(self, *answers, close=True):
+        for raw in answers:
+            with self.subTest(raw):
+                lambda_ = self.start("def handler(event, context): print('called')", start=False)
+                lambda_.answers("next", Fault(raw=raw, close=close))
+                lambda_.start()
+                self.ends(lambda_)
+                self.assertEqual([request.kind for request in lambda_.requests], ["next"])
+
+    def test_cut(self):
+        whole = b"HTTP/1.1 200 OK\r\n" + self.ID + b"Content-Length: 7\r\n\r\n" + b'"event"'
+        self.broken(*[whole[:at] for at in (1, 12, 16, 17, 30, len(whole) - 10, len(whole) - 8, len(whole) - 7, len(whole) - 1)])
+
+    def test_cut_chunks(self):
+        start = b"HTTP/1.1 200 OK\r\n" + self.ID + b"Transfer-Encoding: chunked\r\n\r\n"
+        whole = b'3\r\n"ev\r\n4\r\nent"\r\n0\r\nX: y\r\n\r\n'
+        self.broken(*[start + whole[:at] for at in (0, 1, 3, 5, 7, 17, 18, 20, len(whole) - 2, len(whole) - 1)])
+
+    def test_malformed(self):
+        start = b"HTTP/1.1 200 OK\r\n" + self.ID
+        self.broken(
+            b"nonsense\r\n\r\n",
+            b"HTTP/2 200 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 20 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 2000 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            start + b"Content-Length: -2\r\n\r\n{}",
+            start + b"Content-Length: +2\r\n\r\n{}",
+            start + b"Content-Length: 0x2\r\n\r\n{}",
+            start + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+            start + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            start + b"Transfer-Encoding: gzip\r\n\r\n{}",
+            start + b"Transfer-Encoding: chunked\r\n\r\nz\r\n{}\r\n0\r\n\r\n",
+            start + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+            start + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n",
+            start + b"no colon\r\nContent-Length: 2\r\n\r\n{}",
+            start + b"Bad Name: x\r\nContent-Length: 2\r\n\r\n{}",
+            start + b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}",
+            start + b"Content-Length: 99999999999999999999999999\r\n\r\n{}",
+        )
+
+    def test_of_another_kind(self):
+        # A server that is no Runtime API may well keep the connection open.
+        self.broken(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"220 smtp.example ESMTP\r\n\r\n", close=False)
+
+    def test_answers_to_a_post(self):
+        for raw in b"HTTP/1.1 202 Acc", b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n{}", b"nonsense\r\n\r\n":
+            with self.subTest(raw):
+                lambda_ = self.start()
+                lambda_.answers("response", Fault(raw=raw, close=True))
+                lambda_.invoke("event")
+                self.ends(lambda_)
+
+
+class Address(Case):
+    """AWS_LAMBDA_RUNTIME_API."""
+
+    def test_missing_or_malformed(self):
+        for address in None, "", "host", ":80", "127.0.0.1:", "127.0.0.1:port", "127.0.0.1:99999", "https://127.0.0.1:1", "ftp://x:1", "http://", "[::1:80":
+            with self.subTest(address):
+                lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
+                self.assertEqual(lambda_.wait(), 1)
+                self.assertEqual((lambda_.stderr.count("\n"), lambda_.log), (1, ""), lambda_.stderr)
+                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={address or ''}", lambda_.stderr)
+
+    def test_nobody_listens(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = "127.0.0.1:%d" % server.getsockname()[1]
+        for address in address, f"http://{address}/.rt":
+            lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
+            self.ends(lambda_, "refused")
+
+    def test_no_such_host(self):
+        lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": "no-such-host.invalid:80"})
+        self.ends(lambda_)
+
+    def relayed(self, lambda_, host, family):
+        """A server that hands on what arrives to the API, and its port."""
+        server = socket.create_server((host, 0), family=family)
+        relay = threading.Thread(target=forward, args=(server, lambda_.server.server_address))
+        relay.start()
+        self.addCleanup(relay.join)
+        self.addCleanup(lambda_.kill)
+        return server, server.getsockname()[1]
+
+    def test_it_ends_while_the_function_runs(self):
+        lambda_ = self.start("def handler(event, context): print('runs'); open('go').close()", start=False)
+        os.mkfifo(f"{lambda_.task_root}/go")
+        server, port = self.relayed(lambda_, "127.0.0.1", socket.AF_INET)
+        lambda_.env["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{port}"
+        lambda_.start()
+        lambda_.send()
+        lambda_.wait_for(lambda: lambda_.log == "runs\n")
+        server.shutdown(socket.SHUT_RDWR)
+        with lambda_.condition:
+            for connection in lambda_.connections:
+                connection.shutdown(socket.SHUT_RDWR)
+        lambda_.wait_for(lambda: not lambda_.connections)
+        tell(f"{lambda_.task_root}/go")
+        self.ends(lambda_, "refused", log="runs\n")
+
+    def test_url_and_prefix(self):
+        # As cargo-lambda's emulator gives it.
+        source = """
+            def handler(event, context):
+                if event == "error": raise ValueError
+                if event == "stream": return iter("abc")
+                return event
+        """
+        for prefix in "/.rt", "/a/b%20c":
+            lambda_ = self.start(source, prefix=prefix)
+            self.goes_on(lambda_)
+            self.assertEqual(lambda_.invoke("error").error_type, "ValueError")
+            self.assertEqual(lambda_.invoke("stream").body, b"abc")
+            self.assertEqual({request.path[: len(prefix)] for request in lambda_.requests}, {prefix})
+
+    def test_forms(self):
+        for form in "http://{}", "http://{}/", "HTTP://{}", "{}/":
+            with self.subTest(form):
+                lambda_ = self.start(start=False)
+                lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(lambda_.address)
+                lambda_.start()
+                self.goes_on(lambda_)
+                self.assertEqual(lambda_.requests[0].headers["Host"], lambda_.address)
+        lambda_ = self.start(prefix="/.rt", start=False)
+        lambda_.env["AWS_LAMBDA_RUNTIME_API"] += "/"
+        lambda_.start()
+        self.goes_on(lambda_)
+
+    def test_init_error_too(self):
+        lambda_ = self.start("", prefix="/.rt")
+        self.assertEqual(lambda_.wait(), 1)
+        self.assertEqual(lambda_.init_error.error_type, "Runtime.HandlerNotFound")
+
+    def test_host_name(self):
+        # It may have an IPv6 address as well, where nobody listens.
+        for form in "localhost:{}", "http://localhost:{}":
+            lambda_ = self.start(start=False)
+            lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(lambda_.server.server_address[1])
+            lambda_.start()
+            self.goes_on(lambda_)
+
+    @unittest.skipUnless(has_ipv6(), "no IPv6 on this machine")
+    def test_ipv6(self):
+        lambda_ = self.start(start=False)
+        server, port = self.relayed(lambda_, "::1", socket.AF_INET6)
+        for form in "[::1]:{}", "http://[::1]:{}/":
+            lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(port)
+            lambda_.start()
+            self.goes_on(lambda_)
+            self.assertEqual(lambda_.requests[-1].headers["Host"], f"[::1]:{port}")
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def forward(server, address):
+    """Hand on what arrives at a server, until it is shut down; one connection at a time."""
+    with server, contextlib.suppress(OSError):
+        while True:
+            here, _ = server.accept()
+            with contextlib.suppress(ConnectionError), here, socket.create_connection(address) as there:
+                others = {here: there, there: here}
+                while others:
+                    for end in select.select(list(others), [], [])[0]:
+                        data = end.recv(65536)
+                        if not data:
+                            others = {}
+                            break
+                        others[end].sendall(data)
+
+
+if __name__ == "__main__":
+    unittest.main()
