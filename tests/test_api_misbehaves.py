@@ -95,6 +95,28 @@ class Wire(Case):
                 answer = lambda_.invoke("event", wire=wire)
                 self.assertEqual(answer.json, ["event", answer.request_id, "blue  green"])
 
+    def test_values_that_look_like_headers(self):
+        # A caller has a say in some values: none of them may pass for the header that came in its place before.
+        lambda_ = self.start("""
+            def handler(event, context):
+                return [context.tenant_id, context.identity.cognito_identity_id, context.trace_id]
+        """)
+
+        def wire(fields, body):
+            values = {"Lambda-Runtime-Aws-Request-Id": fields["Lambda-Runtime-Aws-Request-Id"], **self.values, "Content-Length": len(body)}
+            yield head(200, values) + body
+
+        identity = "Lambda-Runtime-Cognito-Identity", '{"cognitoIdentityId":"mine"}'
+        self.values = {"Lambda-Runtime-Aws-Tenant-Id": "blue", identity[0]: identity[1], "Lambda-Runtime-Trace-Id": "Root=1"}
+        for _ in range(5):
+            self.assertEqual(lambda_.invoke(wire=wire).json, ["blue", "mine", "Root=1"])
+        for separator in ": ", ":", "\t", " ":
+            tenant = f"blue{separator}{identity[0]}: {identity[1]}"
+            self.values = {"Lambda-Runtime-Aws-Tenant-Id": tenant, "Lambda-Runtime-Trace-Id": "Root=2"}
+            self.assertEqual(lambda_.invoke(wire=wire).json, [tenant, None, "Root=2"])
+        self.values = {"Lambda-Runtime-Aws-Tenant-Id": "blue", "Lambda-Runtime-Trace-Id": "Root: 3"}
+        self.assertEqual(lambda_.invoke(wire=wire).json, ["blue", None, "Root: 3"])
+
     def test_status_lines(self):
         lambda_ = self.start()
         for line in "HTTP/1.1 200 OK", "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.1 200 Ö\tk", "HTTP/1.0 200 OK":
