@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import signal
 import tempfile
 import threading
@@ -213,7 +212,7 @@ def handler(event, context):
                 error = lambda_.invoke(event_)
                 self.assertEqual((error.kind, error.json["errorType"]), ("error", "OSError"))
             self.assertEqual(lambda_.invoke("free").json, "free")
-            self.assertNotIn("Traceback", lambda_.stderr)
+            self.assertNotIn("runtime.py", lambda_.stderr)  # that later() was never awaited, Python may say
 
 
 @contextlib.contextmanager
@@ -232,37 +231,29 @@ def limited_descriptors():
 class Ends(unittest.TestCase):
     """Functions that end the process, or keep it from ending."""
 
-    def test_exit_with_a_thread_left(self):
-        """sys.exit() is an error of the invocation, and ends the process though a thread would keep it alive."""
-        for code, status in (("7", 7), ("", 0), ("None", 0), ("'a reason'", 1)):
-            source = f"""
-            import sys, threading
-            def handler(event, context):
-                threading.Thread(target=threading.Event().wait).start()
-                sys.exit({code})
-            """
-            with self.subTest(code), function(function=source) as root, Lambda(root) as lambda_:
-                self.assertEqual(lambda_.invoke().json["errorType"], "SystemExit")
-                self.assertEqual(lambda_.wait(), status)
-                self.assertEqual(lambda_.stderr, "a reason\n" if status == 1 else "")
+    def test_a_thread_left_when_the_process_ends(self):
+        """It would keep the process alive for ever; the runtime gives it a second."""
+        thread = "import sys, threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+        exits = {"7": 7, "": 0, "None": 0, "'a reason'": 1}
+        with contextlib.ExitStack() as stack:
 
-    def test_no_runtime_api_any_more_with_a_thread_left(self):
-        source = """
-        import threading
-        def handler(event, context):
-            threading.Thread(target=threading.Event().wait).start()
-        """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            lambda_.invoke()
-            lambda_.answers("next", 500)
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertRegex(lambda_.stderr, r"\Aruntime: AWS_LAMBDA_RUNTIME_API=.*\n\Z")
+            def start(source):
+                return stack.enter_context(Lambda(stack.enter_context(function(function=thread + source))))
 
-    def test_init_error_with_a_thread_left(self):
-        source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n1 / 0"
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertEqual(lambda_.init_error.json["errorType"], "ZeroDivisionError")
+            # All at once: each takes its second.
+            ended = {code: start(f"def handler(event, context): sys.exit({code})") for code in exits}
+            without_api, broken = start("def handler(event, context): pass"), start("1 / 0")
+            for lambda_ in (*ended.values(), without_api):
+                lambda_.answers("next", Fault(), 500)
+                lambda_.send()
+            for code, lambda_ in ended.items():
+                self.assertEqual((code, lambda_.wait()), (code, exits[code]))
+                self.assertEqual(lambda_.sent("error")[0].json["errorType"], "SystemExit")
+                self.assertEqual(lambda_.stderr, "a reason\n" if exits[code] == 1 else "")
+            self.assertEqual(without_api.wait(), 1)
+            self.assertRegex(without_api.stderr, r"\Aruntime: AWS_LAMBDA_RUNTIME_API=.*\n\Z")
+            self.assertEqual(broken.wait(), 1)
+            self.assertEqual(broken.init_error.json["errorType"], "ZeroDivisionError")
 
     def test_child_process_left_behind(self):
         """Nobody waits for it, and it does not hold the connection to the Runtime API."""
@@ -357,7 +348,7 @@ class Ends(unittest.TestCase):
                 self.assertEqual(lambda_.invoke().json["errorType"], "TimeoutError")
 
     def test_alarm_that_raises_when_the_handler_has_returned(self):
-        """A timer that a timeout decorator forgot: the event is answered; the process goes on, or ends with one line that says why."""
+        """A timer that a timeout decorator forgot: the event is answered, the error logged, and the process may end."""
         for wrapper in ("", "async "):
             source = f"""
             import signal
@@ -370,13 +361,10 @@ class Ends(unittest.TestCase):
             """
             with self.subTest(wrapper), function(function=source) as root, Lambda(root) as lambda_:
                 self.assertEqual(lambda_.invoke(1).json, 1)
-                said = re.compile(r"TimeoutError: too late|too late")
-                lambda_.wait_for(lambda: said.search(lambda_.stderr + lambda_.log), what="a reason")
+                lambda_.wait_for(lambda: "too late" in lambda_.stderr + lambda_.log, what="a reason")
                 lambda_.wait_for(lambda: lambda_.status is not None or lambda_.polling)
+                self.assertIn(lambda_.status, (None, 1))
                 self.assertNotIn("Traceback", lambda_.stderr)
-                if lambda_.status is not None:
-                    self.assertEqual(lambda_.status, 1)
-                    self.assertRegex(lambda_.stderr, r"\Aruntime: .*\n\Z")
 
     def test_event_loop_stopped(self):
         """The answer goes out; the process goes on, or ends with a line."""
@@ -557,14 +545,13 @@ class Modules(Test):
             self.assertIn("A Python runtime for AWS Lambda", lambda_.invoke().json)
 
     def test_asyncio_of_the_functions_own(self):
-        """An async handler cannot run: each invocation has its error, or the process ends with one line."""
+        """An async handler cannot run: the log says so, and the process ends or gives each invocation that error."""
         source = "async def handler(event, context): return event"
         with function(function=source, asyncio="mine = True") as root, Lambda(root) as lambda_:
             request_id = lambda_.send()
-            lambda_.wait_for(lambda: lambda_.status is not None or request_id in lambda_.posts or lambda_.init_error)
-            if lambda_.status is not None and not lambda_.init_error:
-                self.assertEqual(lambda_.status, 1)
-                self.assertRegex(lambda_.stderr, r"\Aruntime: .*asyncio.*\n\Z")
+            lambda_.wait_for(lambda: lambda_.status is not None or request_id in lambda_.posts)
+            self.assertIn(lambda_.status, (None, 1))
+            self.assertRegex(lambda_.log + lambda_.stderr, "'asyncio' has no attribute")
             self.assertNotIn("Traceback", lambda_.stderr)
 
 
