@@ -1,9 +1,9 @@
 """Plays invocations through awslambdaric and through this runtime, and records what comes out, so that it can be compared."""
 
+import concurrent.futures
 import json
 import re
 import sys
-import threading
 
 from runtime_api import Lambda
 
@@ -58,48 +58,38 @@ class Recording:
         return re.sub("0x[0-9a-f]{6,}", "ADDRESS", text)
 
 
-def play(root, handler, environment, telemetry, invocations, command):
+def play(lambda_, invocations):
     """The outcome of the start and of each invocation, a list of (request id, Invocation)."""
     outcomes = []
-    with Lambda(root, handler, env=environment, telemetry=telemetry, command=command) as lambda_:
-        recording = Recording(lambda_)
+    recording = Recording(lambda_)
 
-        def settle():
-            # When it waits for the next event it has nothing more to say.
-            lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, what="neither polls nor ends")
-            outcomes.append(recording.take())
+    def settle():
+        # When it waits for the next event it has nothing more to say.
+        lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, what="neither polls nor ends")
+        outcomes.append(recording.take())
 
+    lambda_.start()
+    settle()
+    for request_id, invocation in invocations:
+        if lambda_.status is not None:
+            break
+        lambda_.send(invocation.event, body=invocation.body, headers=invocation.headers(request_id))
+        lambda_.wait_for(lambda: not lambda_.pending, what="nobody takes the event")
         settle()
-        for request_id, invocation in invocations:
-            if lambda_.status is not None:
-                break
-            lambda_.send(invocation.event, body=invocation.body, headers=invocation.headers(request_id))
-            lambda_.wait_for(lambda: not lambda_.pending, what="nobody takes the event")
-            settle()
-        if command:
-            lambda_.violations.clear()  # awslambdaric's
     return outcomes
 
 
 def play_both(root, handler, environment, telemetry, invocations):
     """The outcomes of awslambdaric and of this runtime, which run at the same time."""
-    theirs, failures = [], []
-
-    def play_theirs():
-        # It takes the version of Python, on which its JSON depends, from this variable.
-        variables = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", **environment}
-        command = [sys.executable, "-m", "awslambdaric", handler]
-        try:
-            theirs.extend(play(root, handler, variables, telemetry, invocations, command))
-        except BaseException as failure:
-            failures.append(failure)
-
-    thread = threading.Thread(target=play_theirs)
-    thread.start()
-    try:
-        ours = play(root, handler, environment, telemetry, invocations, None)
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return theirs, ours
+    # awslambdaric takes the version of Python, on which its JSON depends, from this variable.
+    variables = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", **environment}
+    command = [sys.executable, "-m", "awslambdaric", handler]
+    # Both are made before either starts: a program that is still open for writing when another thread forks cannot
+    # be executed.
+    with Lambda(root, handler, env=variables, telemetry=telemetry, command=command, start=False) as theirs:
+        with Lambda(root, handler, env=environment, telemetry=telemetry, start=False) as ours:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                future = pool.submit(play, theirs, invocations)
+                outcomes = play(ours, invocations)
+            theirs.violations.clear()
+            return future.result(), outcomes

@@ -120,6 +120,20 @@ def caused_by(*causes):
     return ours
 
 
+def refused(error_type, intro, texts):
+    """The same error with what Python's own json says of each text; the rest of the outcomes is the same."""
+
+    def ours(outcomes):
+        for outcome, text in zip(outcomes[1:], texts):
+            text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+            try:
+                json.loads(text)
+            except ValueError as exception:
+                error(error_type, f"{intro}{exception}", fault=True)([outcome])
+
+    return ours
+
+
 def reworded(*pairs):
     """The same error in other words."""
 
@@ -342,6 +356,17 @@ class Q(typing.NamedTuple):
 
 # ---- What they are given -------------------------------------------------------------
 
+NOT_JSON = [
+    b"", b" ", b"{", b"}", b"[1,]", b'{"a": 1,}', b"{'a': 1}", b"{a: 1}", b'{"a" 1}', b'{"a":}', b"{1: 2}", b"[1 2]", b'"',
+    b'"abc', b'"\\x"', b'"\\u12"', b'"\\ud800', b"nul", b"True", b"01", b"1.", b".5", b"+1", b"1e", b"-", b"// x\n1", b"1 2",
+    b'{"a": 1} x', b"text", b"<a/>", b"'a'", b"[", b"[1", b"[1,", b"[[", b'["a"', b'["a",', b'{"a"', b'{"a":', b'{"a": "b"',
+    b'{"a": "b",', b'"line\nbreak"', b'"tab\there"', b'"\x00"', b"\x00", b"\x00{}", b"{}\x00", b'\n\n  {"a": x}', b"  1 2",
+    b"1  2", b"\x0b1", b"1\x0c", "1\u00a0".encode(), "\u00851".encode(), "1\ufeff".encode(), " \ufeff1".encode(), b"[{}",
+    b'{"a": 1, "b": [1, 2, {"c": "d"}', b'{"a": 1}}', b"[1]]", b"nan", b"Inf", b"trueX", b"[true false]",
+]
+
+BOMS = [b"\xef\xbb\xbf", b"\xef\xbb\xbf{", b"\xef\xbb\xbf\xef\xbb\xbf1", b" \xef\xbb\xbf1", b"1\xef\xbb\xbf"]
+
 EVENTS = [
     returns(
         "event",
@@ -356,21 +381,33 @@ EVENTS = [
     returns(
         "event_that_is_not_json",
         "repr(event)",
-        invocations=bodies(
-            b"", b" ", b"{", b"}", b"[1,]", b'{"a": 1,}', b"{'a': 1}", b"{a: 1}", b'{"a" 1}', b'{"a":}', b"{1: 2}",
-            b"[1 2]", b'"', b'"abc', b'"\\x"', b'"\\u12"', b'"\\ud800', b"nul", b"True", b"01", b"1.", b".5", b"+1", b"1e", b"-",
-            b"// x\n1", b"1 2", b'{"a": 1} x', b"text", b"<a/>", b"'a'", b"[", b"[[", b'["a"', b'["a",', b'{"a": "b"', b'{"a": "b",',
-            b'"line\nbreak"', b'"tab\there"', b'"\x00"', b"\x00", b"\x00{}", b"{}\x00",
-            b'\n\n  {"a": x}', b"  1 2", b"1  2", b"\x0b1", b"1\x0c", "1\u00a0".encode(), b"\x851",
-        ),
+        "import json",
+        invocations=bodies(*NOT_JSON),
+        why="these are the words of Python's own json",
+        ours=refused("Runtime.UnmarshalError", "Unable to unmarshal input: ", NOT_JSON),
     ),
-    returns("event_not_a_number", "repr(event)", invocations=bodies(b"NaN", b"[Infinity]", b'{"a": -Infinity}', b"nan", b"Inf"),
+    returns(
+        "event_that_is_not_json_without_json",
+        "repr(event)",
+        alone=True,
+        invocations=bodies(*NOT_JSON, b'{"a": 1}'),
+        why="the same when the function does not import json",
+        ours=refused("Runtime.UnmarshalError", "Unable to unmarshal input: ", NOT_JSON),
+    ),
+    returns("event_not_a_number", "repr(event)", invocations=bodies(b"NaN", b"[Infinity]", b'{"a": -Infinity}'),
             why="the words say which constant it is",
             ours=lambda outcomes: [
                 error("Runtime.UnmarshalError", f"Unable to unmarshal input: {constant} is not JSON", fault=True)(outcomes[:n])
                 for n, constant in ((2, "NaN"), (3, "Infinity"), (4, "-Infinity"))
             ]),
-    returns("event_with_bom", "repr(event)", invocations=bodies(b"\xef\xbb\xbf{}", b"\xef\xbb\xbf", b" \xef\xbb\xbf1", b"1\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf1", b"\xef\xbb\xbf 1")),
+    returns("event_with_bom", "repr(event)", invocations=bodies(b"\xef\xbb\xbf{}", b"\xef\xbb\xbf 1 ", b'\xef\xbb\xbf"\xef\xbb\xbf"')),
+    returns(
+        "event_with_boms",
+        "repr(event)",
+        invocations=bodies(*BOMS),
+        why="these are the words of Python's own json",
+        ours=refused("Runtime.UnmarshalError", "Unable to unmarshal input: ", BOMS),
+    ),
     returns(
         "event_not_utf8",
         "repr(event)",
@@ -647,6 +684,8 @@ def client_contexts(*values):
     return [Invocation(fields={"Lambda-Runtime-Client-Context": value}) for value in values]
 
 
+NOT_CONTEXTS = ["{", "text", "{} {}", '{"custom": ']
+
 CONTEXT = [
     returns(
         "context",
@@ -681,7 +720,13 @@ CONTEXT = [
             '{"w3c": {"traceparent": 5, "baggage": ""}}', '{"w3c": null}', '{"w3c": "text"}', '{"w3c": {}}',
         ),
     ),
-    returns("client_context_not_json", "repr(context.client_context)", invocations=client_contexts("{", "text", "{} {}")),
+    returns(
+        "client_context_not_json",
+        "repr(context.client_context)",
+        invocations=client_contexts(*NOT_CONTEXTS),
+        why="these are the words of Python's own json",
+        ours=refused("Runtime.LambdaContextUnmarshalError", "Unable to parse Client Context JSON: ", NOT_CONTEXTS),
+    ),
     returns(
         "client_context_no_object",
         "repr(context.client_context)",
@@ -689,14 +734,20 @@ CONTEXT = [
         why="awslambdaric raises an AttributeError of its own",
         ours=error(
             "Runtime.LambdaContextUnmarshalError",
-            "Unable to parse Client Context JSON: it is not an object: [1]",
+            "Unable to parse Client Context JSON: not an object: [1]",
             fault=True,
         ),
     ),
     returns("identity", "[repr(context.identity), context.identity.cognito_identity_id]", invocations=[
         Invocation(fields={"Lambda-Runtime-Cognito-Identity": value}) for value in ("{}", '{"cognitoIdentityId": "é"}', '{"cognitoIdentityPoolId": 5}')
     ]),
-    returns("identity_not_json", "repr(context.identity)", invocations=[Invocation(fields={"Lambda-Runtime-Cognito-Identity": "{"})]),
+    returns(
+        "identity_not_json",
+        "repr(context.identity)",
+        invocations=[Invocation(fields={"Lambda-Runtime-Cognito-Identity": text}) for text in NOT_CONTEXTS],
+        why="these are the words of Python's own json",
+        ours=refused("Runtime.LambdaContextUnmarshalError", "Unable to parse Cognito Identity JSON: ", NOT_CONTEXTS),
+    ),
     returns("context_attributes_may_be_set", "setattr(context, 'mine', 5) or context.mine"),
     returns("context_slots", "setattr(context.identity, 'mine', 5)"),
     returns("client_slots", "setattr(context.client_context, 'mine', 5)", invocations=client_contexts("{}")),

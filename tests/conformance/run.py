@@ -36,15 +36,16 @@ def pip(python, *arguments):
 
 def make_environment():
     """A virtual environment with requirements.txt in it; its interpreter."""
-    folder = BUILD / "python{}.{}".format(*sys.version_info)
+    folder = BUILD / "python{}.{}.{}".format(*sys.version_info)
     python = folder / "bin" / "python3"
     stamp = folder / "installed"
-    wanted = f"{sys.version}\n{(HERE / 'requirements.txt').read_text()}"
-    if not stamp.exists() or stamp.read_text() != wanted:
+    requirements = (HERE / "requirements.txt").read_text()
+    if not python.exists():
         if subprocess.run([sys.executable, "-m", "venv", "--clear", folder], stdout=subprocess.DEVNULL).returncode:
             sys.exit(f"make conformance: {sys.executable} -m venv failed; on Debian: apt-get install python3-venv")
+    if not stamp.exists() or stamp.read_text() != requirements:
         pip(python, "install", "--requirement", HERE / "requirements.txt")
-        stamp.write_text(wanted)
+        stamp.write_text(requirements)
     return python
 
 

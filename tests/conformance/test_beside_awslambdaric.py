@@ -88,7 +88,8 @@ class SharedProcess:
             row.ours(theirs)
             self.assertNotEqual(theirs, same, "the row states a difference that is none")
         for theirs_, ours_ in zip(theirs, ours):
-            self.assertEqual(reduced(theirs_, row.ignore), reduced(ours_, row.ignore))
+            with self.subTest(theirs_["id"]):
+                self.assertEqual(reduced(theirs_, row.ignore), reduced(ours_, row.ignore))
         self.assertEqual(len(theirs), len(ours))
 
     def test_functions_that_share_a_process(self):
