@@ -242,7 +242,7 @@ async def handler(event, context):
             lines = [line for line in lines if line["logger"] == "function"]
             own = [line for line in lines if line["message"] != "None"]
             self.assertEqual([line for line in own if line["requestId"] != line["message"]], [])
-            self.assertEqual(collections.Counter(line["message"] for line in own), {request_id: 7 for request_id in ids})
+            self.assertEqual(collections.Counter(line["message"] for line in own), dict.fromkeys(ids, 7))
             mixed = sum(before["message"] != after["message"] for before, after in zip(own, own[1:]))
             self.assertGreater(mixed, 1000)
             # A thread that Python starts without a context has no id rather than anyone's.
