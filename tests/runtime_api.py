@@ -157,9 +157,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def finish(self):
         with contextlib.suppress(OSError):
             super().finish()
-        with self.lambda_.condition:
-            self.lambda_.connections.discard(self.connection)
-            self.lambda_.condition.notify_all()
 
     def handle(self):
         # A runtime that died or was killed leaves a broken connection, and that is no error of the API.
@@ -441,6 +438,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        with self.lambda_.condition:  # only now: who waits for the end of a connection wants it to be closed
+            self.lambda_.connections.discard(request)
+            self.lambda_.condition.notify_all()
 
     def handle_error(self, request, client_address):
         self.lambda_.violations.append(traceback.format_exc())

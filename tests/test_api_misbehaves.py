@@ -345,8 +345,11 @@ class Connection(Case):
     @can_look
     def test_unsolicited_bytes_while_the_function_runs(self):
         lambda_ = self.start("""
+            import time
+
             def handler(event, context):
                 with open("go") as go:
+                    time.sleep(0.005)  # just after an answer, the runtime need not look
                     return go.read()
         """)
         os.mkfifo(f"{lambda_.task_root}/go")
