@@ -57,6 +57,7 @@ class Refused(Exception):
 def main():
     parser = argparse.ArgumentParser(description="Build what is uploaded to Lambda.")
     parser.add_argument("--arch", default=os.environ.get("ARCH") or None, choices=["x86_64", "arm64"])
+    parser.add_argument("--restarted", action="store_true", help=argparse.SUPPRESS)
     kinds = parser.add_subparsers(dest="kind", required=True)
     function = kinds.add_parser("function", help="a folder with bootstrap and runtime.py")
     function.add_argument("folder")
@@ -72,7 +73,8 @@ def main():
         interpreter = None
         if options.kind == "layer" and options.prefix:
             interpreter = Interpreter(options.prefix, arch)
-        run_reproducibly(interpreter)
+        if not options.restarted:
+            restart(interpreter)
         if options.kind == "function":
             files = function_files(options.folder, options.output)
             root = "/var/task"
@@ -90,7 +92,7 @@ def main():
         sys.exit(f"{os.path.basename(__file__)}: {error}")
 
 
-def run_reproducibly(interpreter):
+def restart(interpreter):
     """Start again on the Python to compile for, in a state that does not vary.
 
     Before Python 3.11 the order of a frozenset in compiled code is that of its hashes.
@@ -103,12 +105,10 @@ def run_reproducibly(interpreter):
             f"{interpreter.executable} does not run on this machine, and only a Python "
             f"{interpreter.version} can compile for it: add PYTHON=python{interpreter.version}"
         )
-    if sys.flags.no_site and not sys.flags.hash_randomization and os.path.samefile(python, sys.executable):
-        return
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environment["PYTHONHASHSEED"] = "0"
-    sys.stdout.flush()
-    os.execve(python, [python, "-s", "-S", "-B", os.path.abspath(__file__)] + sys.argv[1:], environment)
+    flags = ["-s", "-S", "-B"]  # without site-packages; and the prefix stays as it is
+    os.execve(python, [python, *flags, os.path.abspath(__file__), "--restarted", *sys.argv[1:]], environment)
 
 
 def this_machine():

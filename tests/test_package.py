@@ -118,7 +118,7 @@ class FunctionZip(Folder):
     def test_same_code_same_bytes_whoever_else_uses_its_names(self):
         source = "def function(a_name): return another_name"
         alone = package.dumped(compile(source, "file.py", "exec"))
-        used = [sys.intern("a" + "_name"), sys.intern("another" + "_name")]
+        used = [sys.intern("_".join([word, "name"])) for word in ("a", "another")]
         self.assertEqual(package.dumped(compile(source, "file.py", "exec")), alone, used)
 
     def test_code_that_does_not_compile_ships_as_it_is(self):
@@ -249,6 +249,7 @@ class LayerWithInterpreter(unittest.TestCase):
     def test_it_runs_from_any_folder(self):
         for path in [self.unpacked / "bin/python3", *self.unpacked.glob("lib/**/*.so*")]:
             elf = Elf.read(path.read_bytes())
+            self.assertFalse(elf.symbols and shutil.which("strip"), path)
             if elf.library_path:
                 folder = elf.string(elf.library_path).replace("$ORIGIN", str(path.parent))
                 self.assertEqual(os.path.normpath(folder), str(self.unpacked / "lib"), path)

