@@ -538,10 +538,16 @@ class Address(Case):
                 self.assertEqual((lambda_.stderr.count("\n"), lambda_.log), (1, ""), lambda_.stderr)
                 self.assertIn(f"AWS_LAMBDA_RUNTIME_API={address or ''}", lambda_.stderr)
 
+    def test_line_breaks_in_it(self):
+        for address in "127.0.0.1\r\nX: y:80", "http://127.0.0.1:80/\r\nX: y":
+            lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
+            self.assertEqual(lambda_.wait(), 1)
+            self.assertEqual((lambda_.stderr.count("\n"), lambda_.stderr.count("\r"), lambda_.log), (1, 0, ""))
+
     def test_nobody_listens(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
-            address = "127.0.0.1:%d" % server.getsockname()[1]
-        for address in address, f"http://{address}/.rt":
+            free = "127.0.0.1:%d" % server.getsockname()[1]
+        for address in free, f"http://{free}/.rt":
             lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
             self.ends(lambda_, "refused")
 

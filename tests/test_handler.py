@@ -1,7 +1,6 @@
 """What the function sees: its path, its folder, its handler by any name and of any kind; and init errors."""
 
 import json
-import os
 import re
 import subprocess
 import sys

@@ -217,7 +217,7 @@ class Frames(unittest.TestCase):
             settled(lambda_)
             self.assertEqual((lambda_.log, lambda_.stderr), ("printed\n", ""))
             now = time.time() * 1e6
-            for _, microseconds, text in lambda_.frames:
+            for _, microseconds, _ in lambda_.frames:
                 self.assertTrue(now - 60e6 < microseconds <= now, microseconds)
             return [(f"{kind:08x}", text) for kind, _, text in lambda_.frames]
 
