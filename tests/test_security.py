@@ -122,16 +122,22 @@ class Injection(unittest.TestCase):
             request = self.invoke(api, "id", None)
             self.assertEqual(json.loads(request.body.partition(b"\0" * 8)[0])["statusCode"], "200\r\nX: y")
 
-    def test_one_line_of_the_runtimes_own(self):
-        """What the API answers cannot break out of the runtime's line on stderr, nor steer a terminal."""
+    def test_lines_of_the_runtimes_own(self):
+        """What the API says cannot break out of the runtime's line on stderr, nor steer a terminal."""
+        odd = "a\x1b[2J\x7f\x9b\u2028b"
         with function(function=self.source) as root, RawApi() as api, api.start(root) as process:
             self.assertEqual(api.request().kind, "next")
-            body = b"a\r\nb\x1b[2J\x9b\xe2\x80\xa8\xff"
+            api.send(event(odd, b'"stream"'))
+            self.assertEqual(api.request().kind, "response")
+            api.hang_up()  # which is noted, with the request id
+            self.assertEqual(api.request().kind, "next")
+            body = odd.encode()
             api.send(b"HTTP/1.1 503 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             self.assertEqual(api.ended(), 1)
-            line = process.errors.decode("ascii")
-            self.assertEqual(line.count("\n"), 1)
-            self.assertTrue(line.rstrip("\n").isprintable(), line)
+            lines = process.errors.decode("ascii").splitlines(keepends=True)
+            self.assertEqual(len(lines), 2, lines)
+            for line in lines:
+                self.assertRegex(line, r"\Aruntime: [ -~]*a\\x1b\[2J[ -~]*b[ -~]*\n\Z")
 
 
 AUDIT = """
