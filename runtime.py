@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Any, "LambdaContext"], Any]
     Headers = dict[str, str]
     Buffer = Union[bytes, bytearray, memoryview]
+    Answer = tuple[int, Headers, Buffer]
     Frame = tuple[str, int, str, str]
 
 __all__ = ["LambdaContext", "main", "run"]
@@ -84,35 +85,25 @@ class _Connection:
         self.sock: "Any" = None
         self.keep = False  # the connection can carry another request
         self.heard = 0.0  # when the last answer came
+        self.accepted = b""  # the last that said 202
         self.loop: "Any" = None
         self.ending = False  # the process ends: no more events
 
     def head(self, method: str, path: str, fields: str = "") -> bytes:
         return f"{method} {self.prefix}{path} HTTP/1.1\r\n{self.host_header}{fields}\r\n".encode("ascii")
 
-    async def next(self) -> "tuple[Headers, Buffer]":
-        """Header fields and body of the next event. No timeout: Lambda freezes the process."""
-        while True:
-            status, headers, body = await self.exchange(self.keep, self.get_next)
-            if status == 200 and headers.get("lambda-runtime-aws-request-id"):
-                return headers, body
-            if status != 204:  # 204: nothing yet, ask again
-                what = "without a request id" if status == 200 else f"{bytes(body[:200])!r}"
-                raise _ApiError(f"GET next was answered {status} {what}")
-
-    async def post(self, path: str, fields: str, body: "Buffer") -> None:
+    def post(self, path: str, fields: str, body: "Buffer") -> "Coroutine[Any, Any, Answer]":
         head = self.head("POST", path, f"{fields}Content-Length: {len(body)}\r\n")
-        status, _, answer = await self.exchange(self.fit(), head, body)
-        if status >= 300:
-            self.refused(path, status, answer)
+        return self.exchange(self.fit(), head, body, path)
 
-    def refused(self, path: str, status: int, answer: "Buffer") -> None:
-        problem = f"POST {path} was answered {status} {bytes(answer[:200])!r}"
+    def refused(self, path: str, answer: "Answer") -> None:
+        status, _, body = answer
+        problem = f"POST {path} was answered {status} {bytes(body[:200])!r}"
         if status >= 500:  # "container error": the runtime has to exit promptly
             raise _ApiError(problem)
         _note(problem)  # Lambda has told its caller, and goes on
 
-    async def exchange(self, kept: bool, head: bytes, body: "Buffer" = b"") -> "tuple[int, Headers, Buffer]":
+    async def exchange(self, kept: bool, head: bytes, body: "Buffer" = b"", path: str = "") -> "Answer":
         """Send a request and return status, header fields and body of its answer."""
         while True:
             if not kept:
@@ -132,7 +123,16 @@ class _Connection:
                 data = b""
             if data:
                 self.heard = _now()
-                return _plain_answer(data) or await self.answer(data)
+                if data == self.accepted:
+                    return 202, {}, b""
+                answer = _plain_answer(data)
+                if answer is None:
+                    answer = await self.answer(data)
+                elif answer[0] == 202:
+                    self.accepted = data  # of the same second, the next one is the same
+                if path and answer[0] >= 300:
+                    self.refused(path, answer)
+                return answer
             if not kept:
                 raise _ApiError("closed the connection without an answer")
             kept = False  # it was closed while idle (RFC 9112, 9.5): once more on a new one
@@ -163,9 +163,9 @@ class _Connection:
         if not data:
             self.keep = False
             raise _HungUp
-        status, _, answer = await self.answer(data)
-        if status >= 300:
-            self.refused(path, status, answer)
+        answer = await self.answer(data)
+        if answer[0] >= 300:
+            self.refused(path, answer)
 
     def fit(self) -> bool:
         """Whether the kept connection is fit for a post: still open, and nothing came unasked.
@@ -264,7 +264,7 @@ class _Connection:
             raise _ApiError("closed the connection in the middle of an answer")
         return data
 
-    async def answer(self, data: bytes) -> "tuple[int, Headers, Buffer]":
+    async def answer(self, data: bytes) -> "Answer":
         """Read the answer that begins with `data` (RFC 9112, sections 4 to 7)."""
         status = 100
         while status < 200:  # 1xx answers precede the one that counts
@@ -378,7 +378,7 @@ _statuses: "dict[str, int]" = {}
 _names: "dict[str, str]" = {}
 
 
-def _plain_answer(data: bytes) -> "Optional[tuple[int, Headers, Buffer]]":
+def _plain_answer(data: bytes) -> "Optional[Answer]":
     """The answer in `data`, if it is whole and has nothing that the strict parser is there for.
 
     Lambda's answers are such, after the first. It takes a third of the strict parser's time.
@@ -1258,8 +1258,15 @@ async def _invocations(
         if connection.loop is None and _is_async(handler):
             await _EventLoopNeeded()  # from the start, so that it runs while `next` waits
         while not connection.ending:
-            # No variable holds the event here: a large one is freed while the handler runs.
-            await invoke(connection, handler, *await connection.next(), shared)
+            # No timeout: Lambda freezes the process while it waits.
+            status, headers, body = await connection.exchange(connection.keep, connection.get_next)
+            if status == 204:
+                continue  # nothing yet: ask again
+            if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
+                raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, without a request id")
+            answering = invoke(connection, handler, headers, body, shared)
+            del body  # a large event is freed while the handler runs
+            await answering
         return SystemExit(0)
     except SystemExit as exit:
         return exit  # raised, it would be an error of the event loop's
