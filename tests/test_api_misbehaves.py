@@ -39,6 +39,7 @@ class Case(unittest.TestCase):
     def goes_on(self, lambda_, event="goes on"):
         answer = lambda_.invoke(event)
         self.assertEqual((answer.kind, answer.json, answer.status), ("response", event, 202))
+        return answer
 
 
 def unread(lambda_):
@@ -256,6 +257,23 @@ class Connection(Case):
         self.goes_on(lambda_)
         self.assertEqual(lambda_.stderr, "")
 
+    def test_that_the_api_leaves_open(self):
+        # It has said that it will close it, or that it knows no better.
+        lambda_ = self.start()
+        for status_line, field in ("HTTP/1.1 %d OK", "Connection: close\r\n"), ("HTTP/1.0 %d OK", ""):
+            with self.subTest(status_line):
+                def wire(fields, body):
+                    data = head(200, {**fields, "Content-Length": len(body)}) + body
+                    yield data.replace(b"HTTP/1.1 200 OK\r\n", (status_line % 200 + "\r\n" + field).encode())
+
+                request_id = lambda_.send("event", wire=wire)
+                lambda_.answers("response", Fault(raw=f"{status_line % 202}\r\n{field}Content-Length: 0\r\n\r\n".encode()))
+                lambda_.answer(request_id)
+                ids = request_id, self.goes_on(lambda_).request_id
+                event, answer, following, _ = [request.connection for request in lambda_.requests if request.request_id in ids]
+                self.assertTrue(event < answer < following)
+        self.assertEqual(lambda_.stderr, "")
+
     def test_is_kept(self):
         lambda_ = self.start()
         for n in range(5):
@@ -335,10 +353,15 @@ class Connection(Case):
                     else:
                         yield head(200, {**fields, "Transfer-Encoding": "chunked"}) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + extra
 
-                self.assertEqual(lambda_.invoke(coding, wire=wire).json, coding)
+                answer = lambda_.invoke(coding, wire=wire)
+                self.assertEqual(answer.json, coding)
                 lambda_.answers("response", Fault(raw=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n" + extra))
-                lambda_.invoke("response")
+                following = lambda_.invoke("response")
                 self.goes_on(lambda_)
+                # They may be the first of more: such a connection is given up.
+                connections = [request.connection for request in lambda_.requests if request.request_id == answer.request_id]
+                self.assertLess(connections[0], connections[1])
+                self.assertLess(following.connection, lambda_.requests[-1].connection)
         self.assertEqual([request.path for request in lambda_.requests if "invented" in request.path], [])
         self.assertEqual(lambda_.stderr, "")
 

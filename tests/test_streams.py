@@ -841,6 +841,26 @@ class Loop(unittest.TestCase):
         with function(function=source) as root, Lambda(root) as lambda_:
             self.assertIs(lambda_.invoke().json, True)
 
+    def test_it_runs_while_the_first_next_waits(self):
+        # What the module has begun goes on, if its handler is seen to be async.
+        for handler in (
+            "async def handler(event, context): return 1",
+            "handler = functools.partial(sleep, 1)",
+            "async def handler(event, context): yield 'x'",
+            "class Handler:\n    async def __call__(self, event, context): return 1\nhandler = Handler()",
+        ):
+            source = "\n".join([
+                "import asyncio, functools",
+                "loop = asyncio.new_event_loop()",
+                "asyncio.set_event_loop(loop)",
+                "loop.call_later(0.001, print, 'runs')",
+                "async def sleep(delay, event, context): return 1",
+                handler,
+            ])
+            with self.subTest(handler), function(function=source) as root, Lambda(root) as lambda_:
+                lambda_.wait_for(lambda: lambda_.log == "runs\n")
+                self.assertEqual(lambda_.invoke().kind, "response")
+
     def test_asyncio_run_at_import(self):
         source = """
             import asyncio
