@@ -316,6 +316,7 @@ class _Connection:
                 if not count:
                     raise _ApiError(f"hung up after {have} of {size} bytes of an answer")
                 have += count
+        self.heard = 0.0  # what follows the body is still in the kernel: fit() has to look
         return body
 
     async def chunked(self, data: bytearray) -> "tuple[bytearray, bytearray]":
@@ -347,6 +348,8 @@ class _Connection:
                 raise _ApiError("sent a chunk header that does not end")
             data += await self.more()
         line = data[:end].decode("utf-8", "surrogateescape")
+        if "\r" in line or "\0" in line:
+            raise _ApiError("sent a bare CR or a NUL in its trailers")
         del data[: end + 2]
         return line
 
@@ -384,16 +387,20 @@ def _plain_answer(data: bytes) -> "Optional[Answer]":
     Lambda's answers are such, after the first. It takes a third of the strict parser's time.
     """
     head, _, body = data.partition(b"\r\n\r\n")
+    fields = {}
     try:
-        status_line, *lines = head.decode("ascii").split("\r\n")
-        fields = {_names[name]: value.strip(" ") for name, value in [line.split(": ", 1) for line in lines]}
+        text = head.decode("ascii")
+        lines = text.split("\r\n")
+        status = _statuses[lines.pop(0)]
+        for line in lines:
+            name, value = line.split(": ", 1)
+            fields[_names[name]] = value.strip(" \t")
         sound = fields["content-length"] == str(len(body)) and len(fields) == len(lines)
-        status = _statuses[status_line]
     except (KeyError, ValueError):
         return None
-    if not sound or b"\t" in head or b"\0" in head or not head.count(b"\r") == head.count(b"\n") == len(lines):
-        return None
-    return status, fields, body
+    if sound and text.count("\r") == text.count("\n") == len(lines) and "\0" not in text:
+        return status, fields, body
+    return None
 
 
 def _split_head(data: bytes) -> "Optional[tuple[bytes, bytes]]":
