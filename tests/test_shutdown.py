@@ -59,20 +59,18 @@ class WhileNextWaits(unittest.TestCase):
 
     def test_a_handler_that_returns(self):
         """The process goes on, with the same `next`."""
-        source = """
-            import signal
-            signals = []
-            signal.signal(signal.SIGTERM, lambda number, frame: print("signal", number))
-            {}
-        """
+        by_signal = "import signal\nsignal.signal(signal.SIGTERM, lambda number, frame: print('signal'))\n"
+        on_loop = LOOP_HANDLER.replace("lambda: loop.create_task(stop())", "print, 'signal'")
         for kind, handler in HANDLERS.items():
-            with self.subTest(kind), function(function=source.format(handler)) as root, Lambda(root) as lambda_:
-                polls(lambda_)
-                lambda_.signal(signal.SIGTERM)
-                lambda_.wait_for(lambda: lambda_.log == f"signal {int(signal.SIGTERM)}\n")
-                self.assertEqual(lambda_.invoke().json, "here")
-                polls(lambda_)
-                self.assertEqual([kind for kind in kinds(lambda_) if "extension" not in kind], ["next", "response", "next"])
+            for name, source in ("signal.signal", by_signal), ("add_signal_handler", on_loop):
+                with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as lambda_:
+                    polls(lambda_)
+                    lambda_.signal(signal.SIGTERM)
+                    lambda_.wait_for(lambda: lambda_.log == "signal\n")
+                    self.assertEqual(lambda_.invoke().json, "here")
+                    polls(lambda_)
+                    invoked = [request.kind for request in lambda_.requests if "extension" not in request.kind]
+                    self.assertEqual(invoked, ["next", "response", "next"])
 
     def test_a_loop_that_is_stopped(self):
         """`add_signal_handler(SIGTERM, loop.stop)` ends asyncio's programs; and so does cancelling every task."""
