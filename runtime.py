@@ -1131,16 +1131,16 @@ async def _invoke(
                 result = await result
             streamed = hasattr(result, "__aiter__") or hasattr(result, "__next__")
         if isinstance(result, bytes):
-            content_type, payload = "application/unknown", result
+            kind, payload = "application/unknown", result
         elif not streamed:
-            content_type, payload = "application/json", _marshal(result)
+            kind, payload = "application/json", _marshal(result)
     except BaseException as exception:
         await _post_error(connection, path, echo, request_id, exception)
         return
     if streamed:
         await _stream(connection, path, echo, request_id, result)
     else:
-        await connection.post(f"{path}/response", f"Content-Type: {content_type}\r\n{echo}", payload)
+        await connection.post(f"{path}/response", f"Content-Type: {kind}\r\n{echo}", payload)
 
 
 def _path_segment(request_id: str) -> str:
@@ -1204,10 +1204,12 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
                 except (StopIteration, StopAsyncIteration):
                     break
                 if not head and isinstance(chunk, dict):
-                    data = _marshal(chunk)
+                    metadata = _marshal(chunk)
                     # JSON and NULs in chunks of their own: cargo-lambda's emulator wants it so.
                     http = begin("application/vnd.awslambda.http-integration-response")
-                    await connection.feed(http, b"%x\r\n%b\r\n8\r\n%b\r\n" % (len(data), data, bytes(8)))
+                    await connection.feed(
+                        http + b"%x\r\n" % len(metadata), metadata, b"\r\n8\r\n%b\r\n" % bytes(8)
+                    )
                 elif data := _chunk_bytes(chunk):
                     first = b"" if head else begin("application/octet-stream")
                     await connection.feed(first + b"%x\r\n" % len(data), data, b"\r\n")
@@ -1345,9 +1347,7 @@ def _event_loop() -> "Any":
 # ---- Lifecycle: initialisation, snapshot, shutdown, concurrency ------------------------------
 
 
-def _work(
-    api: str, find: "Callable[[], Handler]", share: int = 1, first: bool = True
-) -> "NoReturn":
+def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool = True) -> "NoReturn":
     """Initialise the function and serve its invocations until SystemExit or _ApiError.
 
     `share` is how many invocations this process takes at once if the handler is async.
@@ -1522,7 +1522,9 @@ def _dump_tasks(name: str) -> None:
         while waiting is not None:
             kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(waiting, f"{kind}_frame")), None)
             if kind is None:  # __anext__() of an async generator; only the collector knows of which
-                waiting = next((each for each in gc.get_referents(waiting) if hasattr(each, "ag_frame")), None)
+                waiting = next(
+                    (each for each in gc.get_referents(waiting) if hasattr(each, "ag_frame")), None
+                )
                 continue
             frame = getattr(waiting, f"{kind}_frame")
             if frame is not None and frame.f_code.co_filename != __file__:
@@ -1628,7 +1630,7 @@ def _tell_parent(fact: bytes) -> None:
 
 def _redirect_output() -> None:
     """Connect stdout and stderr to the log socket of Managed Instances, one connection each."""
-    path = os.environ.get("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET")
+    path = os.environ.get("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
     try:
         for fd in (1, 2) if path else ():
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
