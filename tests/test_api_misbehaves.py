@@ -260,7 +260,7 @@ class Connection(Case):
     def test_that_the_api_leaves_open(self):
         # It has said that it will close it, or that it knows no better.
         lambda_ = self.start()
-        for status_line, field in ("HTTP/1.1 %d OK", "Connection: close\r\n"), ("HTTP/1.0 %d OK", ""):
+        for status_line, field in [("HTTP/1.1 %d OK", "Connection: close\r\n"), ("HTTP/1.0 %d OK", "")] * 3:
             with self.subTest(status_line):
                 def wire(fields, body):
                     data = head(200, {**fields, "Content-Length": len(body)}) + body
@@ -536,6 +536,37 @@ class Broken(Case):
             start + b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}",
             start + b"Content-Length: 99999999999999999999999999\r\n\r\n{}",
         )
+
+    def test_malformed_after_sound_ones(self):
+        # What was seen before may be read in a quicker way, but not more leniently.
+        def sound(request_id, body):
+            return [head(200, {"Lambda-Runtime-Aws-Request-Id": request_id, "X": "value", "Content-Length": len(body)}) + body]
+
+        for old, new in (
+            (b"value", b"a\rb"), (b"X: value", b"X: a\nb"), (b"value", b"a\0b"), (b"X: ", b"X : "), (b"X: ", b": "), (b"X: ", b"X\0: "),
+            (b"X: value", b"Content-Length: 3"), (b"value\r", b"value\r\r"), (b"h: 2", b"h: 2, 3"), (b"h: 2", b"h: \xb2"),
+            (b"200 OK", b"200OK"), (b"HTTP/1.1", b"HTTP/1,1"),
+        ):
+            with self.subTest(new):
+                lambda_ = self.start("def handler(event, context): print(event)")
+                for _ in range(3):
+                    lambda_.invoke(wire=lambda fields, body: sound(fields["Lambda-Runtime-Aws-Request-Id"], b'"e"'))
+                lambda_.wait_for(lambda: lambda_.polling)
+                [data] = sound("broken", b"{}")
+                self.assertIn(old, data)
+                lambda_.answers("next", Fault(raw=data.replace(old, new), close=True))
+                self.ends(lambda_, log="e\n" * 3)
+                self.assertEqual(lambda_.requests[-1].kind, "next")
+
+    def test_a_header_that_comes_twice_is_a_list(self):
+        lambda_ = self.start("def handler(event, context): return context.tenant_id")
+        tenant = "Lambda-Runtime-Aws-Tenant-Id: %s\r\n"
+        for values in ["blue"], ["blue"], ["blue", "green"], ["blue"]:
+            def wire(fields, body):
+                fields = head(200, {**fields, "Content-Length": len(body)})
+                yield fields[:-2] + "".join(tenant % value for value in values).encode() + b"\r\n" + body
+
+            self.assertEqual(lambda_.invoke(wire=wire).json, ", ".join(values))
 
     def test_of_another_kind(self):
         # A server that is no Runtime API may well keep the connection open.
