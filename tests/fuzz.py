@@ -352,6 +352,15 @@ def chunk_longer_or_shorter(chance, answer):
 
 
 @spoiling(BROKEN)
+def no_line_break_after_chunk(chance, answer):
+    answer.frame("chunked")
+    pieces = [chunk(piece) for piece in answer.chunks] or [chunk(b"x")]
+    number = chance.randrange(len(pieces))
+    pieces[number] = pieces[number][:-2] + chance.choice([b"\n\n", b"\r\r", b"xx", b"\n\r"])
+    answer.body = b"".join(pieces) + b"0\r\n\r\n"
+
+
+@spoiling(BROKEN)
 def bad_trailers(chance, answer):
     trailers = [b"no colon", b"Name : x", b": x", b"a b: x", b"X: \0", b"X: a\rb"]
     answer.frame("chunked").body = answer.body[:-2] + chance.choice(trailers) + b"\r\n\r\n"
@@ -377,7 +386,7 @@ def endless_head(chance, answer):
         answer.lines += [b"X-%d: %b" % (number, b"x" * 5000) for number in range(size // 5000)]
 
 
-@spoiling(BROKEN)
+@spoiling(BROKEN, times=16)
 def cut_off(chance, answer):
     """Anywhere but where the rest would not be missed."""
     answer.frame(chance.choice(["length", "chunked"]))
@@ -721,7 +730,7 @@ class Fuzzer:
                 self.api.end()
 
     def answer_next(self, chance, wire, verdict):
-        kept = self.api.used
+        kept, connected = self.api.used, self.api.connected
         self.serve(chance, wire, verdict)
         if verdict.outcomes == {"nothing"}:
             # A kept connection may have been closed while it was idle: asked once more, on another.
@@ -755,6 +764,8 @@ class Fuzzer:
             raise Failure(f"{verdict} expected, not {request}")
         else:
             check_answer(request, verdict.fields, verdict.body)
+            if verdict.follows and self.api.connected == connected:
+                raise Failure("the connection is used again, on which too much had come")
             self.api.send(ACCEPTED)
             self.expect("next")
             self.counts["events answered"] += 1
