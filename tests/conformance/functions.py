@@ -357,7 +357,7 @@ class Q(typing.NamedTuple):
 # ---- What they are given -------------------------------------------------------------
 
 NOT_JSON = [
-    b"", b" ", b"{", b"}", b"[1,]", b'{"a": 1,}', b"{'a': 1}", b"{a: 1}", b'{"a" 1}', b'{"a":}', b"{1: 2}", b"[1 2]", b'"',
+    b"{", b"", b" ", b"}", b"[1,]", b'{"a": 1,}', b"{'a': 1}", b"{a: 1}", b'{"a" 1}', b'{"a":}', b"{1: 2}", b"[1 2]", b'"',
     b'"abc', b'"\\x"', b'"\\u12"', b'"\\ud800', b"nul", b"True", b"01", b"1.", b".5", b"+1", b"1e", b"-", b"// x\n1", b"1 2",
     b'{"a": 1} x', b"text", b"<a/>", b"'a'", b"[", b"[1", b"[1,", b"[[", b'["a"', b'["a",', b'{"a"', b'{"a":', b'{"a": "b"',
     b'{"a": "b",', b'"line\nbreak"', b'"tab\there"', b'"\x00"', b"\x00", b"\x00{}", b"{}\x00", b'\n\n  {"a": x}', b"  1 2",
@@ -684,7 +684,7 @@ def client_contexts(*values):
     return [Invocation(fields={"Lambda-Runtime-Client-Context": value}) for value in values]
 
 
-NOT_CONTEXTS = ["{", "text", "{} {}", '{"custom": ']
+NOT_CONTEXTS = ["{", "text", "{} {}", '{"custom":']
 
 CONTEXT = [
     returns(
@@ -724,8 +724,6 @@ CONTEXT = [
         "client_context_not_json",
         "repr(context.client_context)",
         invocations=client_contexts(*NOT_CONTEXTS),
-        why="these are the words of Python's own json",
-        ours=refused("Runtime.LambdaContextUnmarshalError", "Unable to parse Client Context JSON: ", NOT_CONTEXTS),
     ),
     returns(
         "client_context_no_object",
@@ -745,8 +743,6 @@ CONTEXT = [
         "identity_not_json",
         "repr(context.identity)",
         invocations=[Invocation(fields={"Lambda-Runtime-Cognito-Identity": text}) for text in NOT_CONTEXTS],
-        why="these are the words of Python's own json",
-        ours=refused("Runtime.LambdaContextUnmarshalError", "Unable to parse Cognito Identity JSON: ", NOT_CONTEXTS),
     ),
     returns("context_attributes_may_be_set", "setattr(context, 'mine', 5) or context.mine"),
     returns("context_slots", "setattr(context.identity, 'mine', 5)"),
