@@ -1,0 +1,78 @@
+"""The README's Python examples that need packages, run as they stand there; ../test_readme.py has the others."""
+
+import json
+import textwrap
+import unittest
+
+from runtime_api import SPLIT, Lambda, function
+from test_functions import http_event, store
+from test_readme import EXAMPLES, example
+
+
+def split(answer):
+    """Metadata and body of a streamed HTTP response."""
+    metadata, body = answer.body.split(SPLIT, 1)
+    return json.loads(metadata), body
+
+
+class Examples(unittest.TestCase):
+    def test_app(self):
+        with example("app") as lambda_:
+            answer = lambda_.invoke(http_event("GET", "/count/3"))
+            self.assertTrue(answer.streaming and answer.complete)
+            metadata, body = split(answer)
+            self.assertEqual(metadata["statusCode"], 200)
+            self.assertEqual(metadata["headers"]["content-type"], "text/event-stream; charset=utf-8")
+            self.assertEqual(body, b"data: 0\n\ndata: 1\n\ndata: 2\n\n")
+            self.assertEqual([data for _, data in answer.chunks[2:]], [b"data: %d\n\n" % n for n in range(3)])
+            metadata, body = split(lambda_.invoke(http_event("GET", "/count/many")))
+            self.assertEqual(metadata["statusCode"], 422)
+            self.assertIn("int_parsing", body.decode())
+            self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+
+    def test_app_with_more_in_it(self):
+        """The bridge carries bodies, cookies, errors and what the app does after its response."""
+        more = """
+            from fastapi import BackgroundTasks, Request, Response
+
+            @app.post("/echo")
+            async def echo(request: Request, response: Response, later: BackgroundTasks):
+                response.set_cookie("a", "1")
+                response.set_cookie("b", "2")
+                later.add_task(print, "later")
+                return [request.cookies, (await request.json()), str(request.url.path), request.query_params["q"]]
+
+            @app.get("/broken")
+            async def broken():
+                raise LookupError("nothing")
+        """
+        source = EXAMPLES["app"] + textwrap.dedent(more)
+        with function(app=source) as root, Lambda(root, "app.handler") as lambda_:
+            answer = lambda_.invoke(http_event("POST", "/echo", {"k": "é"}, query={"q": "1"}))
+            metadata, body = split(answer)
+            self.assertEqual([cookie[:4] for cookie in metadata["cookies"]], ["a=1;", "b=2;"])
+            self.assertEqual(json.loads(body), [{"theme": "dark"}, {"k": "é"}, "/echo", "1"])
+            self.assertEqual(lambda_.log, "later\n")
+            broken = lambda_.invoke(http_event("GET", "/broken"))
+            self.assertEqual((split(broken)[0]["statusCode"], broken.error_type), (500, "LookupError"))
+            self.assertEqual(split(lambda_.invoke(http_event("GET", "/count/0")))[1], b"")
+
+    def test_s3(self):
+        with store() as endpoint:
+            env = {"AWS_ENDPOINT_URL": endpoint, "BUCKET": "bucket", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+            with example("s3", env=env) as lambda_:
+                answer = lambda_.invoke(http_event("GET", "/large"))
+                metadata, body = split(answer)
+                self.assertEqual(metadata, {"statusCode": 200, "headers": {"Content-Type": "text/plain"}})
+                self.assertEqual(body, b"object /bucket/large" + bytes(1_000_000))
+                self.assertLess(len(answer.chunks), 30)
+                self.assertEqual(lambda_.invoke(http_event("GET", "/missing")).json["errorType"], "NoSuchKey")
+
+    def test_snap(self):
+        with example("snap", env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
+            lambda_.restore()
+            self.assertEqual(lambda_.invoke().json, ["before", "after"])
+
+
+if __name__ == "__main__":
+    unittest.main()
