@@ -716,21 +716,18 @@ _scan = _json.make_scanner(_Decoding)  # type: ignore[arg-type]
 
 def _from_json(data: "Buffer") -> "Any":
     """The value of a JSON text in UTF-8. Raises ValueError."""
-    text = str(data, "utf-8").strip(" \t\n\r\ufeff")
+    text = str(data, "utf-8").removeprefix("\ufeff")
+    stripped = text.strip(" \t\n\r")
     try:
-        try:
-            value, end = _scan(text, 0)
-        except SystemError:  # Python 3.10 and 3.11 do not import the error that they mean to raise
-            import json.decoder  # noqa: F401
+        value, end = _scan(stripped, 0)
+        if end == len(stripped):
+            return value
+    except (StopIteration, SystemError):  # 3.10 and 3.11 do not import the error that they mean to raise
+        pass
+    import json
 
-            value, end = _scan(text, 0)
-        problem = "Extra data"
-    except StopIteration as stop:
-        value, end, problem = None, stop.value, "Expecting value"
-    if end != len(text) or not text:
-        line, column = text.count("\n", 0, end) + 1, end - text.rfind("\n", 0, end)
-        raise ValueError(f"{problem}: line {line} column {column} (char {end})")
-    return value
+    json.loads(text)  # raises, and says what is wrong and where
+    raise ValueError("it is not JSON")  # if that json is the function's own
 
 
 class _Digits(str):
@@ -741,8 +738,9 @@ def _refuse(value: object) -> "NoReturn":
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-def _make_encoder(encode_string: "Callable[[str], str]") -> "Any":
-    return _json.make_encoder(None, _refuse, encode_string, None, ": ", ", ", False, False, True)
+def _make_encoder(encode_string: "Callable[[str], str]", **other: "Any") -> "Any":
+    markers, default = other.get("markers"), other.get("default", _refuse)
+    return _json.make_encoder(markers, default, encode_string, None, ": ", ", ", False, False, True)
 
 
 def _encode_string_or_digits(value: str) -> str:
@@ -754,7 +752,7 @@ _encode = _make_encoder(_json.encode_basestring)
 _encode_exact = _make_encoder(_encode_string_or_digits)
 
 
-def _to_json(value: "Any", default: "Callable[[object], object]" = _refuse) -> str:
+def _to_json(value: "Any") -> str:
     """JSON as awslambdaric writes it: UTF-8 unescaped, NaN, and a Decimal's exact digits.
 
     The C encoder would write a named tuple, which is to be an object, as a list. marshal takes
@@ -767,10 +765,10 @@ def _to_json(value: "Any", default: "Callable[[object], object]" = _refuse) -> s
             marshal.dumps(inner)
         return "".join(_encode(value, 0))
     except Exception:
-        return "".join(_encode_exact(_plain(value, default, ()), 0))
+        return "".join(_encode_exact(_plain(value, ()), 0))
 
 
-def _plain(value: "Any", default: "Callable[[object], object]", parents: "tuple[int, ...]") -> "Any":
+def _plain(value: "Any", parents: "tuple[int, ...]") -> "Any":
     """The same value in types that the C encoder writes as they are meant."""
     if value is None or isinstance(value, (str, int, float)):
         return value
@@ -784,15 +782,15 @@ def _plain(value: "Any", default: "Callable[[object], object]", parents: "tuple[
         value = as_dict()
     if isinstance(value, dict):
         return {
-            key.decode() if isinstance(key, bytes) else key: _plain(item, default, parents)
+            key.decode() if isinstance(key, bytes) else key: _plain(item, parents)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_plain(item, default, parents) for item in value]
+        return [_plain(item, parents) for item in value]
     decimal = sys.modules.get("decimal")
     if isinstance(value, getattr(decimal, "Decimal", ())):
         return _Digits("NaN" if value.is_nan() else value)
-    return _plain(default(value), default, parents)
+    _refuse(value)
 
 
 def _marshal(value: object) -> bytes:
@@ -829,11 +827,12 @@ def _frames(traceback: "Optional[TracebackType]") -> "list[Frame]":
     while traceback is not None:
         frame, line = traceback.tb_frame, traceback.tb_lineno
         file = frame.f_code.co_filename
-        if frames or file != __file__:
+        if file != __file__:
             try:
                 import linecache
 
-                source = linecache.getline(file, line, frame.f_globals).strip()
+                # "<string>" is bootstrap's `python -c` to Python 3.13, whoever else calls exec().
+                source = "" if file == "<string>" else linecache.getline(file, line, frame.f_globals).strip()
             except BaseException:  # the module may be the function's own
                 source = ""
             frames.append((file, line, frame.f_code.co_name, source))
@@ -1062,8 +1061,9 @@ def _set_up_logging() -> None:
                 "errorMessage": None,
                 "requestId": record.aws_request_id,
                 "location": None,
-                "tenantId": record.tenant_id,
             }
+            if record.tenant_id is not None:
+                line["tenantId"] = record.tenant_id
             if record.exc_info:
                 from traceback import format_tb
 
@@ -1076,9 +1076,10 @@ def _set_up_logging() -> None:
                 if name not in own and name not in line:
                     line[name] = value
             line = {name: value for name, value in line.items() if value is not None}
-            return _to_json(line, default=str) + "\n"
+            encode = _make_encoder(_json.encode_basestring, markers={}, default=str)
+            return "".join(encode(line, 0)) + "\n"
 
-    own = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"}
+    own = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
     framed_by_level = _json_format() or bool(level)
     formatter: "logging.Formatter"
