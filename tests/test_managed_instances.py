@@ -10,6 +10,7 @@ import time
 import unittest
 
 from runtime_api import Lambda, function
+from test_shutdown import asleep
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -383,6 +384,9 @@ atexit.register(lambda: print("ends:", os.getpid()))
 """
 
     def end(self, lambda_):
+        for pid in lambda_.process.pid, *printed(lambda_, "starts"):
+            if os.path.exists(f"/proc/{pid}"):
+                asleep(pid)
         lambda_.signal(signal.SIGTERM)
         self.assertEqual(lambda_.wait(), 0)
         nothing_left(lambda_)
@@ -427,7 +431,9 @@ atexit.register(lambda: print("ends:", os.getpid()))
     def test_while_workers_are_started(self):
         with managed(PLAIN, 32) as lambda_:
             lambda_.wait_for(lambda: lambda_.polling)
-            self.end(lambda_)
+            lambda_.signal(signal.SIGTERM)
+            self.assertEqual(lambda_.wait(), 0)
+            nothing_left(lambda_)
 
     def test_while_a_worker_is_about_to_be_replaced(self):
         """It is not, then: nobody would tell the new one to end."""

@@ -1,6 +1,8 @@
 """SIGTERM: a function that has its own handler for it gets the signal, and nobody else pays for that."""
 
+import pathlib
 import signal
+import time
 import unittest
 
 from runtime_api import Fault, Lambda, function
@@ -42,7 +44,17 @@ def kinds(lambda_):
 
 
 def polls(lambda_):
+    """Wait until `next` blocks. A signal in the microsecond before a system call waits for its end: so is Python."""
     lambda_.wait_for(lambda: lambda_.polling, what="no next")
+    asleep(lambda_.process.pid)
+
+
+def asleep(pid):
+    """Wait until a process waits in the kernel, which tells nobody of it."""
+    deadline = time.monotonic() + 10
+    while pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < deadline, f"process {pid} is never idle"
+        time.sleep(0.001)
 
 
 class WhileNextWaits(unittest.TestCase):
@@ -122,6 +134,7 @@ class WhileTheHandlerRuns(unittest.TestCase):
     def running(self, lambda_):
         request_id = lambda_.send()
         lambda_.wait_for(lambda: "running" in lambda_.log)
+        asleep(lambda_.process.pid)
         return request_id
 
     def test_a_signal_handler_that_exits(self):
@@ -189,6 +202,7 @@ class Registration(unittest.TestCase):
                 self.assertEqual(lambda_.invoke().json, "here")
                 self.assertEqual(kinds(lambda_)[0], "extension/register")
                 self.assertCountEqual(kinds(lambda_)[1:3], ["extension/event/next", "restore/next"])
+                polls(lambda_)
                 lambda_.signal(signal.SIGTERM)
                 self.assertEqual(lambda_.wait(), 0)
 
