@@ -919,15 +919,22 @@ def _error_body(document: "dict[str, Any]") -> bytes:
 
 def _error_trailers(document: "dict[str, Any]") -> bytes:
     """The end of a stream that failed: the last chunk and the trailers announced for it."""
-    import binascii
-
     body, limit = _error_body(document), 500
     while len(body) > _LARGEST_TRAILER:
         short = {key: document[key][:limit] for key in ("errorMessage", "errorType", "requestId")}
         body, limit = _error_body({**short, "stackTrace": []}), limit // 2
-    error = binascii.b2a_base64(body, newline=False).decode()
     error_type = _field(document["errorType"])[:200]
-    return f"0\r\n{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {error}\r\n\r\n".encode()
+    return f"0\r\n{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {_base64(body)}\r\n\r\n".encode()
+
+
+def _base64(data: bytes) -> str:
+    """By hand: out of file descriptors, binascii cannot be imported."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    padding = -len(data) % 3
+    data += bytes(padding)
+    threes = (int.from_bytes(data[at : at + 3], "big") for at in range(0, len(data), 3))
+    text = "".join(digits[three >> shift & 63] for three in threes for shift in (18, 12, 6, 0))
+    return text[: len(text) - padding] + "=" * padding
 
 
 # ---- Logs ------------------------------------------------------------------------------------
@@ -1182,9 +1189,6 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
 
     An error before the first byte is an ordinary one; a later one goes into the trailers.
     """
-    # For the trailers, now: the function may have used up all descriptors by then.
-    import binascii  # noqa: F401
-
     head, end, failure = b"", b"0\r\n\r\n", None
 
     def begin(content_type: str) -> bytes:
