@@ -4,12 +4,13 @@ Those that need packages are run by conformance/test_readme_packages.py.
 """
 
 import contextlib
+import os
 import pathlib
 import re
 import signal
 import socket
+import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
@@ -32,6 +33,17 @@ class Examples(unittest.TestCase):
         self.assertEqual(run | WITH_PACKAGES, set(EXAMPLES))
         self.assertEqual(TEXT.count("```py"), len(EXAMPLES), "one has no file name, or two have the same")
 
+    def test_make_run(self):
+        """The first screen shows what it logs and prints."""
+        command = [sys.executable, os.path.join(REPO, "tests/runtime_api.py"), os.path.join(REPO, "tests/hello")]
+        env = {name: value for name, value in os.environ.items() if name != "EVENT"}
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=20)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        log, report = plain(done.stderr).split("\n", 1)
+        self.assertIn(f"{log}\n\n{done.stdout}", plain(TEXT))
+        fields = re.sub("[.0-9]+", "", report.strip())
+        self.assertIn(fields, re.sub("[.0-9]+", "", plain(TEXT)))
+
     def test_function(self):
         with example("function") as lambda_:
             answer = lambda_.invoke({"name": "Ada"}).json
@@ -52,14 +64,6 @@ class Examples(unittest.TestCase):
             chunks = [data for _, data in answer.chunks]
             self.assertEqual(chunks, [metadata, bytes(8), b"data: the\n\n", b"data: fox\n\n"])
 
-    def test_file(self):
-        with tempfile.NamedTemporaryFile() as file, example("file") as lambda_:
-            file.write(bytes(range(256)) * 1000)
-            file.flush()
-            chunks = [data for _, data in lambda_.invoke({"path": file.name}).chunks[2:]]
-            self.assertEqual([len(chunk) for chunk in chunks], [65536, 65536, 65536, 59392])
-            self.assertEqual(b"".join(chunks), bytes(range(256)) * 1000)
-
     def test_client(self):
         def serve():
             with listener.accept()[0] as connection, connection.makefile("rwb", buffering=0) as lines:
@@ -75,21 +79,18 @@ class Examples(unittest.TestCase):
             server.join()
 
     def test_orders(self):
-        with example("orders") as lambda_:
-            self.assertEqual(lambda_.invoke({"id": 7}).kind, "response")
-            self.assertRegex(lambda_.log, r"\A\[INFO\]\t[-0-9]{10}T[:.0-9]{12}Z\t[-0-9a-f]{36}\torder 7\nas it is\n\Z")
-        with example("orders", env={"AWS_LAMBDA_LOG_FORMAT": "JSON"}) as lambda_:
-            lambda_.invoke({"id": 7})
-            shown = re.search(r'(?m)^\{"timestamp": .*\n.*\n', TEXT)[0]
-            self.assertEqual(without_ids(lambda_.log), without_ids(shown))
+        for form in "Text", "JSON":
+            with example("orders", env={"AWS_LAMBDA_LOG_FORMAT": form}) as lambda_:
+                self.assertEqual(lambda_.invoke({"id": 7}).kind, "response")
+                self.assertIn(plain(lambda_.log), plain(TEXT))
 
     def test_divide(self):
         with example("divide") as lambda_:
             self.assertEqual(lambda_.invoke({"total": 7, "people": 2}).json, {"share": 3.5})
             error = lambda_.invoke({"total": 7, "people": 0}).json
-            self.assertEqual((error["errorType"], error["errorMessage"]), ("ValueError", "nobody to share with"))
-            self.assertIn(error["stackTrace"][0].replace(lambda_.task_root, "/var/task"), shown_trace())
-            self.assertEqual(error["cause"]["errorType"], "ZeroDivisionError")
+            self.assertEqual(list(error), ["errorMessage", "errorType", "requestId", "stackTrace", "cause"])
+            log = lambda_.log.replace("\r", "\n").replace("\u00a0", " ")
+            self.assertIn(log.replace(lambda_.task_root, "/var/task"), TEXT)
 
     def test_shutdown(self):
         with example("shutdown") as lambda_:
@@ -99,13 +100,9 @@ class Examples(unittest.TestCase):
             self.assertEqual((lambda_.wait(), lambda_.log), (0, "closing the pool\n"))
 
 
-def without_ids(text):
-    return re.sub(r"[-0-9a-f]{36}|[-0-9]{10}T[:0-9]{8}Z", "", text)
-
-
-def shown_trace():
-    """The strings in the README's error document."""
-    return [string.encode().decode("unicode_escape") for string in re.findall(r'"((?:[^"\\]|\\.)*)"', TEXT)]
+def plain(text):
+    """Text without what differs from run to run."""
+    return re.sub(r"[-0-9a-f]{36}|[-0-9]{10}T[:.0-9]+Z|[0-9]+ ms left", "", text)
 
 
 if __name__ == "__main__":
