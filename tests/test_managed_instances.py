@@ -314,7 +314,8 @@ if not os.fork():
             polls(lambda_, 1)
             victim = lambda_.invoke().json
             os.kill(victim, signal.SIGKILL)
-            lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == 2)
+            lambda_.wait_for(lambda: len(lambda_.sent("next")) == 3)
+            polls(lambda_, 1)  # the worker's connection is not open any more: an event for it would be lost
             self.assertNotEqual(lambda_.invoke().json, victim)
             lambda_.signal(signal.SIGTERM)
             self.assertEqual(lambda_.wait(), 0)
