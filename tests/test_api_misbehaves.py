@@ -668,10 +668,24 @@ class Address(Case):
         self.assertEqual(lambda_.init_error.error_type, "Runtime.HandlerNotFound")
 
     def test_host_name(self):
-        # It may have an IPv6 address as well, where nobody listens.
         for form in "localhost:{}", "http://localhost:{}":
             lambda_ = self.start(start=False)
             lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(lambda_.server.server_address[1])
+            lambda_.start()
+            self.goes_on(lambda_)
+
+    def test_host_name_of_several_addresses(self):
+        # As localhost, where nobody may listen on ::1: here it has 127.0.0.2 as well.
+        lambda_ = self.start(start=False)
+        with function(sitecustomize="""
+            import _socket
+
+            def getaddrinfo(host, port, *rest, ask=_socket.getaddrinfo):
+                return ask("127.0.0.2", port, *rest) + ask(host, port, *rest)
+
+            _socket.getaddrinfo = getaddrinfo
+        """) as folder:
+            lambda_.env["PYTHONPATH"] = folder
             lambda_.start()
             self.goes_on(lambda_)
 
