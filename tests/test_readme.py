@@ -71,12 +71,12 @@ class Examples(unittest.TestCase):
                     lines.write(line.upper())
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = threading.Thread(target=serve)  # takes one connection: the client has to be kept
+            server = threading.Thread(target=serve, daemon=True)  # takes one connection: the client has to be kept
             server.start()
             with example("client", env={"HOST": "127.0.0.1", "PORT": str(listener.getsockname()[1])}) as lambda_:
                 for word in "first", "second":
                     self.assertEqual(lambda_.invoke({"line": word}).json, word.upper() + "\n")
-            server.join()
+            server.join(10)
 
     def test_orders(self):
         for form in "Text", "JSON":

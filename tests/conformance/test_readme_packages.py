@@ -4,9 +4,10 @@ import json
 import textwrap
 import unittest
 
+from functions import FUNCTIONS, INITS
 from runtime_api import SPLIT, Lambda, function
 from test_functions import http_event, store
-from test_readme import EXAMPLES, example
+from test_readme import EXAMPLES, TEXT, example
 
 
 def split(answer):
@@ -68,10 +69,13 @@ class Examples(unittest.TestCase):
                 self.assertLess(len(answer.chunks), 30)
                 self.assertEqual(lambda_.invoke(http_event("GET", "/missing")).json["errorType"], "NoSuchKey")
 
+    def test_how_many_are_compared(self):
+        self.assertIn(f"plays {len(FUNCTIONS)} functions and {len(INITS)} failures to start", TEXT)
+
     def test_snap(self):
         with example("snap", env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
             lambda_.restore()
-            self.assertEqual(lambda_.invoke().json, ["before", "after"])
+            self.assertEqual(lambda_.invoke().json, ["close connections", "open them again"])
 
 
 if __name__ == "__main__":
