@@ -77,7 +77,7 @@ class Document(Served):
             return {}[key]
 
         def generated():
-            exec("def inner():\\n  1 / 0\\ninner()")
+            exec("def inner(): 1 / 0\\n\\ninner()")
 
         def recursion():
             try:
@@ -153,7 +153,7 @@ class Document(Served):
 
     def test_frames_without_source(self):
         trace = self.error("generated")["stackTrace"]
-        self.assertEqual(trace[2:], ['  File "<string>", line 3, in <module>\n', '  File "<string>", line 2, in inner\n'])
+        self.assertEqual(trace[2:], ['  File "<string>", line 3, in <module>\n', '  File "<string>", line 1, in inner\n'])
         cause = json.loads(self.answer.headers[XRAY])
         self.assertEqual(cause["paths"], [f"{self.root}/function.py", "<string>"])
 
