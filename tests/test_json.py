@@ -78,6 +78,7 @@ class Event(Served):
             b"", b" ", b"{", b"[1, 2", b"nul", b"text", b"'k'", b"{'k': 1}", b"[1,]", b'{"k": 1,}', b"01", b"+1", b".5", b"1.",
             b'"line\nbreak"', b'"\\x41"', b'"\\ud8"', b"\xff", b'"\xc3"', b"1 2", b"{} {}", b"[1]\0", b"NaN", b"Infinity",
             b"[-Infinity]", b"\x0c1", '{"k": 1}'.encode("utf-16"), "[\xa01]".encode(), b"{1: 2}", b"True",
+            "{}\ufeff".encode(), "\ufeff\ufeff{}".encode(),
         ):
             with self.subTest(body):
                 self.fails(self.lambda_.invoke(body=body), "Runtime.UnmarshalError", "^Unable to unmarshal input: .")
