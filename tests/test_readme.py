@@ -51,11 +51,6 @@ class Examples(unittest.TestCase):
             self.assertTrue(50_000 < answer["left"] <= 60_000)
             self.assertEqual(lambda_.invoke({}).json["hello"], "world")
 
-    def test_own(self):
-        command, env = [sys.executable, "own.py"], {"PYTHONPATH": REPO}
-        with example("own", command=command, env=env) as lambda_:
-            self.assertEqual(lambda_.invoke(21).json, {"double": 42})
-
     def test_stream(self):
         with example("stream") as lambda_:
             answer = lambda_.invoke({"body": "the fox"})
