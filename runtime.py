@@ -1308,7 +1308,7 @@ def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_C
         if connection.sock is not None:
             connection.sock.setblocking(False)
     tasks = [loop.create_task(coroutine) for coroutine in loops]
-    end = loop.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
+    end = loop.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED), name=_END)
     try:
         ended, _ = loop.run_until_complete(end)
         raise ended.pop().result()
@@ -1329,6 +1329,9 @@ def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_C
             if task.done() and not task.cancelled():
                 task.exception()  # seen, or asyncio would log it
         loop.close()
+
+
+_END = "the end of the runtime"  # the name of the task that waits for it
 
 
 def _event_loop() -> "Any":
@@ -1521,9 +1524,9 @@ def _dump_tasks(name: str) -> None:
     import gc
 
     lines = [f"{name} is about to time out; the tasks that wait:\n"]
-    for task in asyncio.all_tasks():
+    for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
         frames = []
-        waiting: "Any" = task.get_coro()
+        waiting: "Any" = None if task.get_name() == _END else task.get_coro()
         while waiting is not None:
             kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(waiting, f"{kind}_frame")), None)
             if kind is None:  # __anext__() of an async generator; only the collector knows of which
