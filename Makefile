@@ -10,8 +10,8 @@ help:  ## this list
 TASK_ROOT ?= tests/hello
 # Through the environment and unexpanded: quotes and dollar signs arrive as they were written.
 override EVENT := $(value EVENT)
-export TASK_ROOT HANDLER EVENT
-run:  ## invoke a function once: TASK_ROOT=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json
+export TASK_ROOT HANDLER EVENT TIMEOUT
+run:  ## invoke a function once: TASK_ROOT=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json, TIMEOUT=3
 	@$(PYTHON) tests/runtime_api.py "$$TASK_ROOT" "$$HANDLER"
 
 PYTHONFLAGS ?=

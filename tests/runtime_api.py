@@ -841,7 +841,7 @@ def tell(fifo, text="", timeout=10):
 
 # ---- make run: the function's log goes to stderr as it comes, the response to stdout, the rest to stderr
 
-LONGEST = 900  # seconds: what Lambda allows a function at most
+LONGEST = 900  # seconds: what Lambda allows a function at most, and what TIMEOUT= is if it is not given
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -851,10 +851,13 @@ def main(folder, handler=""):
     if not os.path.isdir(folder):
         sys.exit(f"TASK_ROOT={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
     handler = handler or find_handler(folder)
+    timeout = os.environ.get("TIMEOUT") or str(LONGEST)
+    if not timeout.isdecimal() or not 0 < int(timeout) <= LONGEST:
+        sys.exit(f"TIMEOUT={timeout}: seconds from 1 to {LONGEST}")
     event = read_event(os.environ.get("EVENT", ""), folder)
     for number in INTERRUPTS:
         signal.signal(number, leave)
-    with Lambda(folder, handler, start=False, timeout=LONGEST, echo=show_log) as lambda_:
+    with Lambda(folder, handler, start=False, timeout=int(timeout), echo=show_log) as lambda_:
         lambda_.env = environment(lambda_.env)
         lambda_.restored = True  # a function for SnapStart goes on at once
         request_id = lambda_.send(body=event)
@@ -916,25 +919,27 @@ def show(lambda_, request_id):
 
     answer, failed = None, True
     with contextlib.suppress(AssertionError):  # its process ended, or its time is up
-        lambda_.wait_for(lambda: request_id in lambda_.posts or ended(), LONGEST)
-        answer = lambda_.init_error or lambda_.restore_error or lambda_.answer(request_id, LONGEST, whole=False)
+        lambda_.wait_for(lambda: request_id in lambda_.delivered or ended(), LONGEST)
+        lambda_.wait_for(lambda: request_id in lambda_.posts or ended(), lambda_.timeout)
+        answer = lambda_.init_error or lambda_.restore_error or lambda_.answer(request_id, lambda_.timeout, whole=False)
         if not answer.streaming:
-            answer.wait(LONGEST)
+            answer.wait(lambda_.timeout)
         lambda_.drain()
         failed = (show_stream if answer.streaming else show_document)(answer)
         # The invocation lasts until the next one is asked for: what the function still says belongs to it.
-        lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, LONGEST)
+        lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, lambda_.timeout)
     lambda_.drain()
     if not (answer and answer.complete):
-        say(how_it_ended(lambda_.status, request_id))
+        say(how_it_ended(lambda_, request_id))
     report(lambda_, request_id, answer)
     return 1 if failed else 0
 
 
-def how_it_ended(status, request_id):
+def how_it_ended(lambda_, request_id):
     """What Lambda writes into the log of a function that did not answer."""
+    status = lambda_.status
     if status is None:
-        return f"{request_id} Task timed out after {LONGEST}.00 seconds"
+        return f"{request_id} Task timed out after {lambda_.timeout}.00 seconds"
     if status == 0:
         return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
     reason = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
@@ -977,7 +982,7 @@ def show_stream(answer):
     say("")
     metadata = b"" if answer.headers.get("Content-Type") == STREAMED_HTTP else None
     last = b"\n"
-    for chunk in answer.stream(LONGEST):
+    for chunk in answer.stream(answer._lambda.timeout):
         if metadata is not None:
             metadata += chunk
             if SPLIT not in metadata:

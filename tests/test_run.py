@@ -25,7 +25,7 @@ def command(*variables):
 
 def caller(**variables):
     """The environment of someone who has a shell, and is not inside another make."""
-    ours = ("EVENT", "TASK_ROOT", "HANDLER")
+    ours = ("EVENT", "TASK_ROOT", "HANDLER", "TIMEOUT")
     return {
         **{k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "AWS_", "PYTHON"))},
         **variables,
@@ -327,6 +327,21 @@ class Stream(unittest.TestCase):
         with function(function="def handler(event, context):\n    yield b'a'\n    yield b'b'") as root:
             ran = run(f"TASK_ROOT={root}")
         self.assertEqual((ran.stdout, ran.returncode), (b"ab", 0), ran.stderr)
+
+
+class Timeout(unittest.TestCase):
+    def test_says_where_the_function_was(self):
+        with function(function="import threading\n\ndef handler(event, context): threading.Event().wait()") as root:
+            ran = run(f"TASK_ROOT={root}", "TIMEOUT=1", PYTHONFAULTHANDLER="1")
+        self.assertNotEqual(ran.returncode, 0)
+        self.assertEqual(ran.stdout, b"")
+        self.assertRegex(ran.stderr, r"(?s)function.py\", line 3 in handler.* in RequestId: [0-9a-f-]{36}\n.* Task timed out after 1.00 seconds\n")
+
+    def test_is_no_number_of_seconds(self):
+        for timeout in "x", "0", "901", "-1":
+            ran = run(f"TIMEOUT={timeout}")
+            self.assertNotEqual(ran.returncode, 0)
+            self.assertRegex(ran.stderr, rf"\ATIMEOUT={timeout}: seconds from 1 to 900\nmake: ")
 
 
 if __name__ == "__main__":
