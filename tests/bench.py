@@ -627,11 +627,12 @@ def cell(samples, unit):
 
 
 def table(rows, columns):
+    rows = [row for row in rows if row[1] in DATA]
+    if not rows:
+        return
     print(f"\n| | {' | '.join(columns)} | against the bounds |")
     print("| --- " * (len(columns) + 2) + "|")
     for label, figure, unit, bounds in rows:
-        if figure not in DATA:
-            continue
         samples = DATA[figure]
         ours, verdicts = statistics.median(samples["this runtime"]) if "this runtime" in samples else None, []
         for other, bound in bounds.items() if ours else ():
