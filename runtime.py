@@ -1404,7 +1404,8 @@ def _fail_init(
         connection.post(_INIT_ERROR, fields, _error_body(document)).send(None)
     except StopIteration:
         pass  # how a coroutine returns
-    connection.close()
+    finally:
+        connection.close()
     sys.exit(status)
 
 
