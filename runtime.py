@@ -337,6 +337,8 @@ class _Connection:
             del data[: size + 2 if size else 0]
         trailers = []
         while line := await self.line(data):
+            if "\r" in line or "\0" in line:
+                raise _ApiError("sent a bare CR or a NUL in its trailers")
             trailers.append(line)
         _parse_fields(trailers)  # nobody asks for them, but they have to be sound
         return body, data
@@ -348,8 +350,6 @@ class _Connection:
                 raise _ApiError("sent a chunk header that does not end")
             data += await self.more()
         line = data[:end].decode("utf-8", "surrogateescape")
-        if "\r" in line or "\0" in line:
-            raise _ApiError("sent a bare CR or a NUL in its trailers")
         del data[: end + 2]
         return line
 
@@ -703,7 +703,7 @@ class _Decoding:
     """The settings that json.decoder.JSONDecoder gives the C scanner; NaN is refused."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    object_hook = object_pairs_hook = array_hook = None  # array_hook: from Python 3.15 on
     parse_float, parse_int = float, int
 
     @staticmethod
@@ -1362,7 +1362,8 @@ def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool =
     """
     connection = _Connection(api)
     connection.open()  # before the function can use up all descriptors
-    os.register_at_fork(after_in_child=_mark_forked)
+    connections = [connection]
+    os.register_at_fork(after_in_child=lambda: _mark_forked(connections))
     if "logging" in sys.modules:
         _set_up_logging()
     else:
@@ -1381,7 +1382,7 @@ def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool =
     _tell_parent(b"a" if asynchronous else b"p")
     invoke = _watched(_invoke) if os.environ.get("PYTHONFAULTHANDLER") else _invoke
     share = share if asynchronous else 1
-    connections = [connection, *(_Connection(api) for _ in range(share - 1))]
+    connections += [_Connection(api) for _ in range(share - 1)]
     try:
         _drive([_invocations(each, handler, share > 1, invoke) for each in connections], connections)
     finally:
@@ -1389,9 +1390,13 @@ def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool =
             each.close()
 
 
-def _mark_forked() -> None:
+def _mark_forked(connections: "list[_Connection]") -> None:
+    """In a child of the function's. It lets go of the connections: held open, a dead parent's
+    `next` would be given an event that nobody reads."""
     global _forked
     _forked = True
+    for connection in connections:
+        connection.close()
 
 
 def _fail_init(
