@@ -324,6 +324,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with lambda_.condition:
             lambda_.first_next = lambda_.first_next or time.monotonic()
             lambda_.polling += 1
+            lambda_.condition.notify_all()
             faults = lambda_.faults["next"]
             try:
                 self.block(lambda: lambda_.pending or faults and (faults[0].status is not None or faults[0].raw))

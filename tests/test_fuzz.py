@@ -35,11 +35,13 @@ class Once(unittest.TestCase):
         """The kinds of the requests up to the first `next`, the exit status and stderr; all but the first are accepted."""
         kinds = []
         with function(function=source) as root, RawApi() as api, api.start(root, **env) as process:
-            while kinds[-1:] != ["next"]:
+            while True:
                 request = api.request()
                 if request is None:
                     break
                 kinds.append(request.kind)
+                if request.kind == "next":
+                    break
                 api.send(ACCEPTED if len(kinds) > 1 else answer)
                 if len(kinds) == 1:
                     api.hang_up()
