@@ -313,6 +313,7 @@ if not os.fork():
         with managed(source, 1) as lambda_:
             polls(lambda_, 1)
             victim = lambda_.invoke().json
+            polls(lambda_, 1)
             os.kill(victim, signal.SIGKILL)
             lambda_.wait_for(lambda: len(lambda_.sent("next")) == 3)
             polls(lambda_, 1)  # the worker's connection is not open any more: an event for it would be lost
@@ -324,6 +325,7 @@ if not os.fork():
         with processors(2) as count, managed(ASYNC, 4) as lambda_:
             polls(lambda_, 4)
             victim = lambda_.invoke().json
+            polls(lambda_, 4)
             os.kill(victim, signal.SIGKILL)
             lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == count + 1)
             polls(lambda_, 4)
