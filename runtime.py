@@ -168,10 +168,10 @@ class _Connection:
             self.refused(path, answer)
 
     def fit(self) -> bool:
-        """Whether the kept connection is fit for a post: still open, and nothing came unasked.
+        """Whether the kept connection is fit for a request: still open, and nothing came unasked.
 
         What comes when nothing was asked is no answer to what is asked next (RFC 9112, 9.2).
-        Within a millisecond of the last answer it is not looked at: the look takes 4 us.
+        Within a millisecond of an answer of the usual form it is not looked at: that takes 4 us.
         """
         try:
             if self.keep:
@@ -299,6 +299,7 @@ class _Connection:
                 _check_size(len(body))
         if rest:  # nobody asked for it, so it answers nothing
             self.keep = False
+        self.heard = 0.0  # what follows may be in the kernel still: fit() has to look
         return status, headers, body
 
     async def fill(self, start: bytes, size: int) -> bytearray:
@@ -316,7 +317,6 @@ class _Connection:
                 if not count:
                     raise _ApiError(f"hung up after {have} of {size} bytes of an answer")
                 have += count
-        self.heard = 0.0  # what follows the body is still in the kernel: fit() has to look
         return body
 
     async def chunked(self, data: bytearray) -> "tuple[bytearray, bytearray]":
@@ -386,7 +386,7 @@ def _plain_answer(data: bytes) -> "Optional[Answer]":
 
     Lambda's answers are such, after the first. It takes a third of the strict parser's time.
     """
-    head, _, body = data.partition(b"\r\n\r\n")
+    head, empty_line, body = data.partition(b"\r\n\r\n")
     fields = {}
     try:
         text = head.decode("ascii")
@@ -398,7 +398,7 @@ def _plain_answer(data: bytes) -> "Optional[Answer]":
         sound = fields["content-length"] == str(len(body)) and len(fields) == len(lines)
     except (KeyError, ValueError):
         return None
-    if sound and text.count("\r") == text.count("\n") == len(lines) and "\0" not in text:
+    if sound and empty_line and text.count("\r") == text.count("\n") == len(lines) and "\0" not in text:
         return status, fields, body
     return None
 
@@ -1273,7 +1273,7 @@ async def _invocations(
             await _EventLoopNeeded()  # from the start, so that it runs while `next` waits
         while not connection.ending:
             # No timeout: Lambda freezes the process while it waits.
-            status, headers, body = await connection.exchange(connection.keep, connection.get_next)
+            status, headers, body = await connection.exchange(connection.fit(), connection.get_next)
             if status == 204:
                 continue  # nothing yet: ask again
             if status != 200 or not headers.get("lambda-runtime-aws-request-id"):

@@ -153,6 +153,23 @@ class Wire(Case):
         self.assertEqual(lambda_.stderr, "")
 
     @can_look
+    def test_head_without_its_end(self):
+        # With a length of 0 in it, and an empty body: what has come so far is no answer yet.
+        lambda_ = self.start("def handler(event, context): return context.aws_request_id + event.decode()")
+
+        def wire(fields, body):
+            data = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nLambda-Runtime-Aws-Request-Id: "
+            data += fields["Lambda-Runtime-Aws-Request-Id"].encode() + b"\r\n\r\n"
+            yield data[:-at]
+            until(lambda: not unread(lambda_))
+            yield data[-at:]
+
+        for at in 1, 2, 3, 4, 5, 39:
+            answer = lambda_.invoke(wire=wire)
+            self.assertEqual(answer.json, answer.request_id, f"{at} bytes before its end")
+        self.assertEqual(lambda_.stderr, "")
+
+    @can_look
     def test_one_byte_at_a_time(self):
         lambda_ = self.start()
         for rest in self.CODINGS.values():
