@@ -39,7 +39,7 @@ fuzz: $(H11)/h11  ## a hostile Runtime API: SEED=7 CASES=10000; then 100,000 inv
 	@INVOCATIONS=$(or $(INVOCATIONS),100000) $(PYTHON) -m unittest discover -s tests -p test_counting.py
 
 $(H11)/h11:
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
+	@PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
 
 FUNCTION ?= tests/hello
 export FUNCTION PYTHON_PREFIX ARCH

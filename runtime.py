@@ -43,7 +43,7 @@ _EXTENSION = "/2020-01-01/extension"
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 
-_now = time.time  # a function may replace it
+_now, _monotonic = time.time, time.monotonic  # a function may replace them
 _forked = False  # true in a child that the function has forked
 
 
@@ -59,7 +59,7 @@ class _ApiError(Exception):
 
 
 class _HungUp(Exception):
-    """The Runtime API closed the connection in the middle of a response stream."""
+    """The connection was lost in the middle of a response stream."""
 
 
 class _EventLoopNeeded:
@@ -113,16 +113,18 @@ class _Connection:
                     self.sock.sendall(head + body)  # 2 us less than send()
                 else:
                     await self.send(head, body)
-            except OSError:
-                pass  # it may have answered (413) and hung up before it had read all
+            except OSError as exception:
+                if exception.errno is None:
+                    raise  # not the kernel's: a signal handler of the function raised it
+                # The API may have answered (413) and hung up before it had read all.
             try:
                 data = self.sock.recv(_RECEIVE) if self.loop is None else await self.receive()
             except OSError as exception:
                 if exception.errno is None:
-                    raise  # not the kernel's: a signal handler of the function raised it
+                    raise
                 data = b""
             if data:
-                self.heard = _now()
+                self.heard = _monotonic()
                 if data == self.accepted:
                     return 202, {}, b""
                 answer = _plain_answer(data)
@@ -149,9 +151,11 @@ class _Connection:
     async def feed(self, *parts: "Buffer") -> None:
         try:
             await self.send(*parts)
-        except OSError:
-            self.keep = False
-            raise _HungUp from None
+        except BaseException as exception:
+            self.keep = False  # a chunk may be half sent: nothing can follow it
+            if isinstance(exception, OSError) and exception.errno is not None:
+                raise _HungUp from None
+            raise
 
     async def finish(self, path: str, end: bytes) -> None:
         """End a response stream and read its answer."""
@@ -175,7 +179,7 @@ class _Connection:
         """
         try:
             if self.keep:
-                if _now() - self.heard < 0.001:
+                if _monotonic() - self.heard < 0.001:
                     return True
                 self.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -198,9 +202,9 @@ class _Connection:
                 host = self.host.encode("ascii")  # as str it would import the idna codec: 7 ms
                 self.addresses = _socket.getaddrinfo(host, self.port, 0, _socket.SOCK_STREAM)
             for family, kind, protocol, _, address in self.addresses:
-                self.sock = _socket.socket(family, kind, protocol)
-                self.sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
                 try:
+                    self.sock = _socket.socket(family, kind, protocol)
+                    self.sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
                     self.sock.connect(address)
                     break
                 except OSError as exception:
@@ -236,7 +240,7 @@ class _Connection:
         """Send all parts, in one call to the kernel where it takes them: no small writes."""
         if _forked:
             # fork() in the handler returned twice: the invocation is the parent's to answer.
-            _note("a forked child came back from the handler; it ends here")
+            _note("a forked child came back from the function's code; it ends here")
             os._exit(0)
         rest = list(parts)
         while rest:
@@ -256,7 +260,8 @@ class _Connection:
             try:
                 return self.sock.recv(_RECEIVE)  # type: ignore[no-any-return]
             except BlockingIOError:
-                await self.ready(self.loop.add_reader, self.loop.remove_reader)
+                pass
+            await self.ready(self.loop.add_reader, self.loop.remove_reader)
 
     async def more(self) -> bytes:
         data = await self.receive()
@@ -1022,6 +1027,7 @@ class _LoggingHook:
             return spec
 
         def load_and_set_up(module: "Any") -> None:
+            spec.loader.exec_module = load  # type: ignore[union-attr, method-assign]
             load(module)
             _set_up_logging()
 
@@ -1151,8 +1157,11 @@ async def _invoke(
         await connection.post(f"{path}/response", f"Content-Type: {kind}\r\n{echo}", payload)
 
 
+_UNRESERVED = "0123456789abcdef-ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"  # of RFC 3986, less dots
+
+
 def _path_segment(request_id: str) -> str:
-    if request_id.isascii() and request_id.replace("-", "").isalnum():
+    if not request_id.strip(_UNRESERVED):
         return request_id
     from urllib.parse import quote
 
@@ -1190,6 +1199,7 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
     An error before the first byte is an ordinary one; a later one goes into the trailers.
     """
     head, end, failure = b"", b"0\r\n\r\n", None
+    data: "Optional[Buffer]"
 
     def begin(content_type: str) -> bytes:
         nonlocal head
@@ -1202,7 +1212,8 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
             if hasattr(chunks, "__aiter__"):
                 if connection.loop is None:
                     await _EventLoopNeeded()
-                iterate = chunks.__aiter__().__anext__
+                chunks = chunks.__aiter__()
+                iterate = chunks.__anext__
             while True:
                 try:
                     chunk = await iterate() if iterate else next(chunks)
@@ -1218,6 +1229,7 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
                 elif data := _chunk_bytes(chunk):
                     first = b"" if head else begin("application/octet-stream")
                     await connection.feed(first + b"%x\r\n" % len(data), data, b"\r\n")
+                chunk = data = None  # the function may want to resize a buffer that it has sent
             if not head:
                 await connection.feed(begin("application/octet-stream"))
         except (_HungUp, _ApiError):
@@ -1227,11 +1239,15 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
                 return await _post_error(connection, path, echo, request_id, exception)
             failure = exception if isinstance(exception, SystemExit) else None
             end = _error_trailers(_report(exception, request_id)[0])
+            if not connection.keep:
+                raise _HungUp from None
         finally:
             await _close(chunks)
         await connection.finish(f"{path}/response", end)
     except _HungUp:
-        _note(f"the Runtime API hung up during the response stream of {request_id}")
+        _note(
+            f"the response stream of {request_id} was cut off: the Runtime API hung up, or a chunk was interrupted"
+        )
     if failure is not None:
         raise failure
 
@@ -1272,8 +1288,9 @@ async def _invocations(
         if connection.loop is None and _is_async(handler):
             await _EventLoopNeeded()  # from the start, so that it runs while `next` waits
         while not connection.ending:
+            kept = (connection.keep and connection.heard > 0) or connection.fit()
             # No timeout: Lambda freezes the process while it waits.
-            status, headers, body = await connection.exchange(connection.fit(), connection.get_next)
+            status, headers, body = await connection.exchange(kept, connection.get_next)
             if status == 204:
                 continue  # nothing yet: ask again
             if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
@@ -1343,7 +1360,7 @@ def _event_loop() -> "Any":
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             loop = asyncio.get_event_loop()
-        if not loop.is_closed():
+        if not (loop.is_closed() or loop.is_running()):
             return loop
     except (RuntimeError, DeprecationWarning):
         pass
@@ -1393,8 +1410,11 @@ def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool =
 def _mark_forked(connections: "list[_Connection]") -> None:
     """In a child of the function's. It lets go of the connections: held open, a dead parent's
     `next` would be given an event that nobody reads."""
-    global _forked
+    global _forked, _to_parent
     _forked = True
+    if _to_parent >= 0:
+        os.close(_to_parent)
+        _to_parent = -1
     for connection in connections:
         connection.close()
 
@@ -1403,6 +1423,8 @@ def _fail_init(
     connection: _Connection, exception: BaseException, status: int, error_type: str = ""
 ) -> "NoReturn":
     """Report an init error and exit."""
+    if _forked and isinstance(exception, SystemExit):
+        raise exception  # the usual end of a child
     document, _ = _report(exception)
     fields = _error_fields(error_type or document["errorType"])
     try:
@@ -1465,7 +1487,7 @@ def _prepare_for_sigterm(api: str, asynchronous: bool, register: bool) -> None:
             _extension = _once(api, "GET", f"{_EXTENSION}/event/next", identifier, answered=False)
         except Exception as exception:
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
-    if getattr(handler, "__module__", "").startswith("asyncio") and not asynchronous:
+    if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not asynchronous:
         # loop.add_signal_handler(), but the loop does not run while `next` blocks.
         loop = _event_loop()
 
@@ -1609,11 +1631,7 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
             continue  # a child of what the interpreter was before
         index, reader = workers.pop(pid)
         told = kind if reader == first else b""
-        os.set_blocking(reader, False)  # a child of the worker's may hold the other end
-        try:
-            told += os.read(reader, 2)
-        except BlockingIOError:
-            pass
+        told += os.read(reader, 2)
         os.close(reader)
         first = -1 if reader == first else first
         if stopping:
@@ -1702,17 +1720,12 @@ def _start(find: "Callable[[], Handler]") -> "NoReturn":
         if telemetry_fd.isdecimal():
             _telemetry_fd = int(telemetry_fd)
         _work(api, find)
-    except _ApiError as exception:
-        _note(f"AWS_LAMBDA_RUNTIME_API={api}: {exception}")
-        _tell_parent(b"!")
-    except OSError as exception:
-        if exception.errno is None:
-            _report(exception)
-        else:
-            _note(f"AWS_LAMBDA_RUNTIME_API={api}: {exception.strerror}")
-            _tell_parent(b"!")
     except Exception as exception:
-        _report(exception)  # from a signal handler of the function's
+        if isinstance(exception, _ApiError) or getattr(exception, "errno", None) is not None:
+            _note(f"AWS_LAMBDA_RUNTIME_API={api}: {getattr(exception, 'strerror', exception)}")
+            _tell_parent(b"!")
+        else:
+            _report(exception)  # from a signal handler of the function's
     except KeyboardInterrupt:
         status = 130
     except SystemExit as exit:

@@ -300,7 +300,7 @@ class Ends(unittest.TestCase):
                     if name == "value":
                         self.assertEqual(answer.json[1], lambda_.process.pid)
                 lambda_.wait_for(lambda: lambda_.polling)
-                note = "runtime: a forked child came back from the handler; it ends here\n"
+                note = "runtime: a forked child came back from the function's code; it ends here\n"
                 lambda_.wait_for(lambda: lambda_.stderr == note * 2, what="two children end")
                 self.assertEqual(len(lambda_.sent("response")) + len(lambda_.sent("error")), 2)
 
