@@ -5,9 +5,10 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
 import unittest
 
-from runtime_api import Fault, Lambda, function, tell
+from runtime_api import Fault, Lambda, function, head, tell
 
 HTTP = "application/vnd.awslambda.http-integration-response"
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
@@ -972,6 +973,52 @@ class Connection(unittest.TestCase):
             lambda_.invoke(["a"])
             self.assertEqual(lambda_.wait(), 1)
             self.assertEqual(lambda_.stderr.count("\n"), 4)
+
+
+class Interrupted(unittest.TestCase):
+    def test_half_a_chunk(self):
+        # The API waits for the rest of the chunk: neither trailers nor another request may come in its place.
+        source = """
+            import signal
+
+            def late(signum, frame):
+                raise RuntimeError("too late")
+
+            def handler(event, context):
+                signal.signal(signal.SIGALRM, late)
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                yield bytes(50_000_000)
+        """
+        with function(function=source) as root, socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(10)
+            with Lambda(root, start=False) as lambda_:
+                lambda_.env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % server.getsockname()[1]
+                lambda_.start()
+                with server.accept()[0] as first:
+                    first.recv(65536)
+                    first.sendall(head(200, {"Lambda-Runtime-Aws-Request-Id": "one", "Content-Length": 2}) + b"{}")
+                    with server.accept()[0] as second:  # the first is given up
+                        self.assertRegex(second.recv(65536), rb"\AGET /2018-06-01/runtime/invocation/next ")
+                lambda_.wait_for(lambda: "stream of one was cut off" in lambda_.stderr)
+                self.assertIn("[ERROR] RuntimeError: too late", lambda_.log)
+
+
+class Buffer(unittest.TestCase):
+    def test_can_be_used_again(self):
+        source = """
+            def handler(event, context):
+                buffer = bytearray()
+                for n in range(3):
+                    buffer += b"chunk %d" % n
+                    yield memoryview(buffer) if event else buffer
+                    buffer.clear()
+        """
+        with function(function=source) as root, Lambda(root) as lambda_:
+            for event in 0, 1:
+                answer = lambda_.invoke(event)
+                self.assertEqual([data for _, data in answer.chunks], [b"chunk 0", b"chunk 1", b"chunk 2"])
+                self.assertEqual(list(answer.trailers), [])
+            self.assertEqual(lambda_.log, "")
 
 
 class Memory(unittest.TestCase):
