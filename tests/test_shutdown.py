@@ -73,16 +73,15 @@ class WhileNextWaits(unittest.TestCase):
         """The process goes on, with the same `next`."""
         by_signal = "import signal\nsignal.signal(signal.SIGTERM, lambda number, frame: print('signal'))\n"
         on_loop = LOOP_HANDLER.replace("lambda: loop.create_task(stop())", "print, 'signal'")
-        for kind, handler in HANDLERS.items():
-            for name, source in ("signal.signal", by_signal), ("add_signal_handler", on_loop):
-                with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as lambda_:
-                    polls(lambda_)
-                    lambda_.signal(signal.SIGTERM)
-                    lambda_.wait_for(lambda: lambda_.log == "signal\n")
-                    self.assertEqual(lambda_.invoke().json, "here")
-                    polls(lambda_)
-                    invoked = [request.kind for request in lambda_.requests if "extension" not in request.kind]
-                    self.assertEqual(invoked, ["next", "response", "next"])
+        for kind, source in ("plain handler", by_signal), ("async handler", by_signal), ("plain handler", on_loop):
+            with self.subTest(kind, source=source), function(function=source + HANDLERS[kind]) as root, Lambda(root) as lambda_:
+                polls(lambda_)
+                lambda_.signal(signal.SIGTERM)
+                lambda_.wait_for(lambda: lambda_.log == "signal\n")
+                self.assertEqual(lambda_.invoke().json, "here")
+                polls(lambda_)
+                invoked = [request.kind for request in lambda_.requests if "extension" not in request.kind]
+                self.assertEqual(invoked, ["next", "response", "next"])
 
     def test_a_loop_that_is_stopped(self):
         """`add_signal_handler(SIGTERM, loop.stop)` ends asyncio's programs; and so does cancelling every task."""
@@ -103,18 +102,6 @@ class WhileNextWaits(unittest.TestCase):
                 self.assertEqual(lambda_.wait(), 0)
                 self.assertEqual(lambda_.log, "at exit\n")
                 self.assertNotIn("Traceback", lambda_.stderr)
-
-    def test_a_thread_that_is_left_does_not_keep_the_process(self):
-        source = """
-            import signal, sys, threading
-            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
-            threading.Thread(target=threading.Event().wait).start()
-            def handler(event, context): pass
-        """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            polls(lambda_)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.wait(), 0)
 
 
 class WhileTheHandlerRuns(unittest.TestCase):
