@@ -863,14 +863,14 @@ def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, A
     The document's fields are awslambdaric's. The exception that this one was raised from, or
     while handling, is its `cause`, as in the documents of Lambda's Java runtime.
     """
-    fault = isinstance(exception, _Fault)
+    fault = exception if isinstance(exception, _Fault) else None
     frames = [] if fault else _frames(exception.__traceback__)
-    error_type = exception.error_type if isinstance(exception, _Fault) else type(exception).__name__
+    error_type = fault.error_type if fault else type(exception).__name__
     document: "dict[str, Any]" = {
         "errorMessage": _text(exception),
         "errorType": error_type,
         "requestId": request_id,
-        "stackTrace": exception.trace if isinstance(exception, _Fault) else _stack_trace(frames),
+        "stackTrace": fault.trace if fault else _stack_trace(frames),
     }
     inner, seen = document, {id(exception)}
     while not fault and len(seen) < 10:
