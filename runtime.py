@@ -271,34 +271,27 @@ class _Connection:
 
     async def answer(self, data: bytes) -> "Answer":
         """Read the answer that begins with `data` (RFC 9112, sections 4 to 7)."""
+        rest = bytearray(data)
         status = 100
         while status < 200:  # 1xx answers precede the one that counts
-            split = _split_head(data)
-            while split is None:
-                if len(data) > _LARGEST_HEAD:
-                    raise _ApiError(f"sent more than {_LARGEST_HEAD} bytes of headers")
-                data += await self.more()
-                split = _split_head(data)
-            head, data = split
-            status, self.keep, headers = _parse_head(head)
+            status, self.keep, headers = _parse_head(await self.lines(rest))
         # Section 6.3, in its order of precedence.
-        body: "Buffer"
-        rest: "Buffer"
+        body = bytearray()
         length = headers.get("content-length")
         coding = headers.get("transfer-encoding")
         if status in (204, 304):
-            body, rest = b"", data
+            pass
         elif coding is not None:
             if coding.lower() != "chunked" or length is not None:
                 raise _ApiError("sent Transfer-Encoding other than chunked, or with Content-Length")
-            body, rest = await self.chunked(bytearray(data))
+            body = await self.chunked(rest)
         elif length is not None:
             size = _content_length(length)
-            body, rest = data[:size], data[size:]
+            body, rest = rest[:size], rest[size:]
             if len(body) < size:
                 body = await self.fill(body, size)
         else:
-            body, rest, self.keep = bytearray(data), b"", False
+            body, rest, self.keep = rest, bytearray(), False
             while data := await self.receive():
                 body += data
                 _check_size(len(body))
@@ -307,7 +300,34 @@ class _Connection:
         self.heard = 0.0  # what follows may be in the kernel still: fit() has to look
         return status, headers, body
 
-    async def fill(self, start: bytes, size: int) -> bytearray:
+    async def line(self, data: bytearray) -> bytearray:
+        """Take a line off `data`, which grows as needed, without its LF."""
+        while (end := data.find(b"\n")) < 0:
+            if len(data) > _LARGEST_HEAD:
+                raise _ApiError(f"sent a line of more than {_LARGEST_HEAD} bytes")
+            data += await self.more()
+        line = data[:end]
+        del data[: end + 1]
+        return line
+
+    async def lines(self, data: bytearray) -> "list[str]":
+        """Take lines up to an empty one off `data`. They may end in LF alone (section 2.2)."""
+        lines: "list[str]" = []
+        size = 0
+        while line := (await self.line(data)).removesuffix(b"\r"):
+            text = line.decode("utf-8", "surrogateescape")
+            if "\r" in text or "\0" in text:  # "invalid and dangerous" (RFC 9110, 5.5)
+                raise _ApiError("sent a bare CR or a NUL in its headers")
+            if text[0] in " \t" and lines:  # obs-fold (section 5.2)
+                lines[-1] += f" {text[1:]}"
+            else:
+                lines.append(text)
+            size += len(line) + 2
+            if size > _LARGEST_HEAD:
+                raise _ApiError(f"sent more than {_LARGEST_HEAD} bytes of headers")
+        return lines
+
+    async def fill(self, start: bytearray, size: int) -> bytearray:
         """A body of `size` bytes that begins with `start`, received into one buffer."""
         body = bytearray(size)
         body[: len(start)] = start
@@ -324,39 +344,27 @@ class _Connection:
                 have += count
         return body
 
-    async def chunked(self, data: bytearray) -> "tuple[bytearray, bytearray]":
-        """Decode a chunked body (section 7.1); return it and what came behind it."""
+    async def chunked(self, data: bytearray) -> bytearray:
+        """Take a chunked body off `data` (section 7.1), which grows as needed."""
         body = bytearray()
         size = -1
         while size:
-            digits = (await self.line(data)).partition(";")[0].rstrip(" \t")
-            if not digits or digits.strip("0123456789abcdefABCDEF") or len(digits) > 16:
-                raise _ApiError(f"sent a broken chunk size: {digits[:40]!r}")
+            line = await self.line(data)
+            digits = line[:-1].partition(b";")[0].rstrip(b" \t")
+            broken = line[-1:] != b"\r" or digits.strip(b"0123456789abcdefABCDEF")
+            if broken or not 0 < len(digits) <= 16:
+                raise _ApiError(f"sent a broken chunk size: {bytes(line[:40])!r}")
             size = int(digits, 16)
             _check_size(len(body) + size)
-            while size and len(data) < size + 2:
-                data += await self.more()
-            if size and data[size : size + 2] != b"\r\n":
-                raise _ApiError("sent a chunk longer than its size")
-            body += memoryview(data)[:size]
-            del data[: size + 2 if size else 0]
-        trailers = []
-        while line := await self.line(data):
-            if "\r" in line or "\0" in line:
-                raise _ApiError("sent a bare CR or a NUL in its trailers")
-            trailers.append(line)
-        _parse_fields(trailers)  # nobody asks for them, but they have to be sound
-        return body, data
-
-    async def line(self, data: bytearray) -> str:
-        """Take a line off `data`, which grows as needed."""
-        while (end := data.find(b"\r\n")) < 0:
-            if len(data) > _RECEIVE:
-                raise _ApiError("sent a chunk header that does not end")
-            data += await self.more()
-        line = data[:end].decode("utf-8", "surrogateescape")
-        del data[: end + 2]
-        return line
+            if size:
+                while len(data) < size + 2:
+                    data += await self.more()
+                if data[size : size + 2] != b"\r\n":
+                    raise _ApiError("sent a chunk longer than its size")
+                body += memoryview(data)[:size]
+                del data[: size + 2]
+        _parse_fields(await self.lines(data))  # nobody asks for trailers, but they have to be sound
+        return body
 
 
 def _parse_api(api: str) -> "tuple[str, int, str]":
@@ -408,28 +416,9 @@ def _plain_answer(data: bytes) -> "Optional[Answer]":
     return None
 
 
-def _split_head(data: bytes) -> "Optional[tuple[bytes, bytes]]":
-    """An answer's head and what follows it, or None before the empty line has come.
-
-    A line may end in LF alone (RFC 9112, 2.2).
-    """
-    crlf = data.find(b"\n\r\n")
-    lf = data.find(b"\n\n", 0, crlf + 1) if crlf >= 0 else data.find(b"\n\n")
-    if lf >= 0:
-        return data[: lf + 1], data[lf + 2 :]
-    return (data[: crlf + 1], data[crlf + 3 :]) if crlf >= 0 else None
-
-
-def _parse_head(head: bytes) -> "tuple[int, bool, Headers]":
+def _parse_head(lines: "list[str]") -> "tuple[int, bool, Headers]":
     """Status, whether the connection stays open, and header fields (RFC 9112, 4 and 5)."""
-    text = str(head, "utf-8", "surrogateescape").replace("\r\n", "\n")
-    if "\r" in text or "\0" in text:  # "invalid and dangerous" (RFC 9110, 5.5)
-        raise _ApiError("sent a bare CR or a NUL in its headers")
-    if "\n " in text or "\n\t" in text:  # obs-fold (RFC 9112, 5.2)
-        text = text.replace("\n\t", "\n ").replace("\n ", " ")
-    lines = text.split("\n")
-    lines.pop()
-    status_line = lines.pop(0)
+    status_line, *lines = lines or [""]
     version, status = status_line[:9], status_line[9:12]
     sound = version in ("HTTP/1.1 ", "HTTP/1.0 ") and status_line[12:13] in ("", " ")
     if not sound or not status.isdecimal() or not "100" <= status <= "999" or status == "101":

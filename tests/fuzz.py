@@ -222,12 +222,13 @@ def length_with_zeros(chance, answer):
 
 @spoiling(SAME)
 def chunks_of_all_kinds(chance, answer):
-    """RFC 9112, 7.1: extensions, upper case, leading zeros, trailers."""
+    """RFC 9112, 7.1: extensions, upper case, leading zeros, trailers; and 2.2: LF alone where fields end."""
     answer.frame("chunked")
     sizes = [b"%x", b"%X", b"%08x", b"%x;name=value", b'%x;a;b="; c"', b"%x ;a"]
     answer.body = b"".join([chance.choice(sizes) % len(piece) + b"\r\n" + piece + b"\r\n" for piece in answer.chunks])
     answer.body += chance.choice([b"0", b"000", b"0;last"]) + b"\r\n"
-    answer.body += chance.choice([b"", b"X-Trailer: 1\r\n", b"Lambda-Runtime-Aws-Request-Id: invented\r\nX: \r\n"]) + b"\r\n"
+    trailers = chance.choice([b"", b"X-Trailer: 1\r\n", b"Lambda-Runtime-Aws-Request-Id: invented\r\nX: \r\n"]) + b"\r\n"
+    answer.body += trailers.replace(b"\r\n", chance.choice([b"\r\n", b"\r\n", b"\n"]))
 
 
 @spoiling(SAME)

@@ -218,6 +218,8 @@ class Wire(Case):
             "blank before the extension": b'7 ;a\r\n"event"\r\n0\r\n\r\n',
             "zeros": b'0007\r\n"event"\r\n000\r\n\r\n',
             "trailers": b'7\r\n"event"\r\n0\r\nOne: 1\r\nTwo: 2\r\n\r\n',
+            "trailers that end in LF": b'7\r\n"event"\r\n0\r\nOne: 1\r\nTwo: 2\n\n',
+            "a folded trailer": b'7\r\n"event"\r\n0\r\nOne: 1\r\n 2\r\n\r\n',
             "upper case": b'0000000C\r\n"event"     \r\n0\r\n\r\n',
         }.items():
             with self.subTest(name):
