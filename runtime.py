@@ -63,9 +63,10 @@ class _HungUp(Exception):
 
 
 class _EventLoopNeeded:
-    """Awaited where an event loop is needed: suspends up to _drive(), which makes one."""
+    """Awaited where an event loop is needed: makes one and suspends up to _drive()."""
 
     def __await__(self) -> "Any":
+        _event_loop()  # here, so that what it meets is an error of this invocation
         yield
 
 
@@ -139,14 +140,15 @@ class _Connection:
                 raise _ApiError("closed the connection without an answer")
             kept = False  # it was closed while idle (RFC 9112, 9.5): once more on a new one
 
-    def stream_head(self, path: str, fields: str, content_type: str) -> bytes:
+    def stream_head(self, path: str, fields: str, metadata: bool = False) -> bytes:
         """The head of a response stream; after it come feed() and finish()."""
         self.heard = 0.0  # look in any case: a stream cannot be sent once more
         if not self.fit():
             self.open()
+        kind = "vnd.awslambda.http-integration-response" if metadata else "octet-stream"
         streaming = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
         trailer = f"Trailer: {_ERROR_TYPE}, {_ERROR_BODY}\r\n"
-        return self.head("POST", path, f"Content-Type: {content_type}\r\n{streaming}{trailer}{fields}")
+        return self.head("POST", path, f"Content-Type: application/{kind}\r\n{streaming}{trailer}{fields}")
 
     async def feed(self, *parts: "Buffer") -> None:
         try:
@@ -564,8 +566,8 @@ class LambdaContext:
         return _describe(self, names.split())
 
 
-def _describe(thing: object, names: "Sequence[str]") -> str:
-    values = ",".join(f"{name}={getattr(thing, name)}" for name in names)
+def _describe(thing: "Any", names: "Sequence[str]" = ()) -> str:
+    values = ",".join(f"{name}={getattr(thing, name)}" for name in names or thing.__slots__)
     return f"{type(thing).__name__}([{values}])"
 
 
@@ -576,8 +578,7 @@ class CognitoIdentity:
         self.cognito_identity_id = values.get("cognitoIdentityId")
         self.cognito_identity_pool_id = values.get("cognitoIdentityPoolId")
 
-    def __repr__(self) -> str:
-        return _describe(self, self.__slots__)
+    __repr__ = _describe
 
 
 class Client:
@@ -587,8 +588,7 @@ class Client:
         for name in self.__slots__:
             setattr(self, name, values.get(name))
 
-    def __repr__(self) -> str:
-        return _describe(self, self.__slots__)
+    __repr__ = _describe
 
 
 class ClientContext:
@@ -600,8 +600,7 @@ class ClientContext:
         self.env = values.get("env")
         self.client = None if client is None else Client(client)
 
-    def __repr__(self) -> str:
-        return _describe(self, self.__slots__)
+    __repr__ = _describe
 
 
 def _make_context(headers: "Headers") -> LambdaContext:
@@ -802,6 +801,7 @@ _LARGEST_CAUSE = 1 << 20  # bytes of the X-Ray header; Lambda refuses more
 # Go's HTTP server, which the Runtime API and AWS's emulator are, takes a trailer section of at
 # most 4,096 bytes; base64 makes four of three.
 _LARGEST_TRAILER = 2700
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def _text(exception: BaseException) -> str:
@@ -861,14 +861,12 @@ def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, A
         "requestId": request_id,
         "stackTrace": fault.trace if fault else _stack_trace(frames),
     }
-    inner, seen = document, {id(exception)}
-    while not fault and len(seen) < 10:
-        cause = exception.__cause__
-        if cause is None and not exception.__suppress_context__:
-            cause = exception.__context__
-        if cause is None or id(cause) in seen:
+    inner: "dict[str, Any]" = document
+    for _ in range(0 if fault else 9):
+        # "raise from" suppresses the context, with None for a cause too.
+        cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
+        if cause is None:
             break
-        seen.add(id(cause))
         inner["cause"] = {
             "errorMessage": _text(cause),
             "errorType": type(cause).__name__,
@@ -917,18 +915,12 @@ def _error_trailers(document: "dict[str, Any]") -> bytes:
     while len(body) > _LARGEST_TRAILER:
         short = {key: document[key][:limit] for key in ("errorMessage", "errorType", "requestId")}
         body, limit = _error_body({**short, "stackTrace": []}), limit // 2
+    # Base64 by hand: out of file descriptors, binascii cannot be imported.
+    body += b" " * (-len(body) % 3)
+    bits = int.from_bytes(body, "big")
+    base64 = "".join(_BASE64[bits >> shift & 63] for shift in range(8 * len(body) - 6, -1, -6))
     error_type = _field(document["errorType"])[:200]
-    return f"0\r\n{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {_base64(body)}\r\n\r\n".encode()
-
-
-def _base64(data: bytes) -> str:
-    """By hand: out of file descriptors, binascii cannot be imported."""
-    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    padding = -len(data) % 3
-    data += bytes(padding)
-    threes = (int.from_bytes(data[at : at + 3], "big") for at in range(0, len(data), 3))
-    text = "".join(digits[three >> shift & 63] for three in threes for shift in (18, 12, 6, 0))
-    return text[: len(text) - padding] + "=" * padding
+    return f"0\r\n{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {base64}\r\n\r\n".encode()
 
 
 # ---- Logs ------------------------------------------------------------------------------------
@@ -1187,14 +1179,7 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
 
     An error before the first byte is an ordinary one; a later one goes into the trailers.
     """
-    head, end, failure = b"", b"0\r\n\r\n", None
-    data: "Optional[Buffer]"
-
-    def begin(content_type: str) -> bytes:
-        nonlocal head
-        head = connection.stream_head(f"{path}/response", echo, content_type)
-        return head
-
+    begun, end, failure = False, b"0\r\n\r\n", None
     try:
         try:
             iterate = None
@@ -1208,23 +1193,23 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
                     chunk = await iterate() if iterate else next(chunks)
                 except (StopIteration, StopAsyncIteration):
                     break
-                if not head and isinstance(chunk, dict):
-                    metadata = _marshal(chunk)
+                is_metadata = not begun and isinstance(chunk, dict)
+                data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
+                if data:
+                    head = b"" if begun else connection.stream_head(f"{path}/response", echo, is_metadata)
+                    begun = True
                     # JSON and NULs in chunks of their own: cargo-lambda's emulator wants it so.
-                    http = begin("application/vnd.awslambda.http-integration-response")
-                    await connection.feed(
-                        http + b"%x\r\n" % len(metadata), metadata, b"\r\n8\r\n%b\r\n" % bytes(8)
-                    )
-                elif data := _chunk_bytes(chunk):
-                    first = b"" if head else begin("application/octet-stream")
-                    await connection.feed(first + b"%x\r\n" % len(data), data, b"\r\n")
-                chunk = data = None  # the function may want to resize a buffer that it has sent
-            if not head:
-                await connection.feed(begin("application/octet-stream"))
+                    tail = b"\r\n8\r\n%b\r\n" % bytes(8) if is_metadata else b"\r\n"
+                    await connection.feed(head + b"%x\r\n" % len(data), data, tail)
+                chunk = data = b""  # the function may want to resize a buffer that it has sent
+            if not begun:
+                head = connection.stream_head(f"{path}/response", echo)
+                begun = True
+                await connection.feed(head)
         except (_HungUp, _ApiError):
             raise
         except BaseException as exception:
-            if not head:
+            if not begun:
                 return await _post_error(connection, path, echo, request_id, exception)
             failure = exception if isinstance(exception, SystemExit) else None
             end = _error_trailers(_report(exception, request_id)[0])
@@ -1290,6 +1275,8 @@ async def _invocations(
         return SystemExit(0)
     except SystemExit as exit:
         return exit  # raised, it would be an error of the event loop's
+    finally:
+        connection.close()
 
 
 def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_Connection]") -> "NoReturn":
@@ -1297,18 +1284,11 @@ def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_C
     if len(loops) == 1:
         try:
             loops[0].send(None)  # comes back only when an event loop is needed
-            while True:
-                try:
-                    loop = _event_loop()
-                    break
-                except Exception as exception:  # out of file descriptors: that invocation's error
-                    loops[0].throw(exception)
         except StopIteration as stop:
             raise stop.value from None
-    else:
-        loop = _event_loop()
     import asyncio
 
+    loop = _event_loop()
     for connection in connections:
         connection.loop = loop
         if connection.sock is not None:
@@ -1385,15 +1365,11 @@ def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool =
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         _take_snapshot(api, connection)
     _function.update(_read_function())
-    _tell_parent(b"a" if asynchronous else b"p")
+    _tell_parent(b"aa" if asynchronous else b"pp")
     invoke = _watched(_invoke) if os.environ.get("PYTHONFAULTHANDLER") else _invoke
     share = share if asynchronous else 1
     connections += [_Connection(api) for _ in range(share - 1)]
-    try:
-        _drive([_invocations(each, handler, share > 1, invoke) for each in connections], connections)
-    finally:
-        for each in connections:
-            each.close()
+    _drive([_invocations(each, handler, share > 1, invoke) for each in connections], connections)
 
 
 def _mark_forked(connections: "list[_Connection]") -> None:
@@ -1429,10 +1405,8 @@ def _take_snapshot(api: str, connection: _Connection) -> None:
     """SnapStart: run the function's hooks around the snapshot, for which `restore/next` waits."""
     hooks = sys.modules.get("snapshot_restore_py")
     try:
-        before = hooks.get_before_snapshot() if hooks else []
-        while before:  # the last registered runs first
-            function, args, kwargs = before.pop()
-            function(*args, **kwargs)
+        for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else []):
+            function(*args, **kwargs)  # the last registered runs first
         connection.close()  # no connection survives the snapshot
         _once(api, "GET", f"{_RESTORE}/next", {})
     except BaseException as exception:
@@ -1446,10 +1420,7 @@ def _take_snapshot(api: str, connection: _Connection) -> None:
     except BaseException as exception:
         document, _ = _report(exception)
         fields = {_ERROR_TYPE: "Runtime.AfterRestoreError", "Content-Type": "application/json"}
-        try:
-            _once(api, "POST", f"{_RESTORE}/error", fields, _error_body(document))
-        except _ApiError as problem:
-            _note(f"AWS_LAMBDA_RUNTIME_API={api}: {problem}")
+        _once(api, "POST", f"{_RESTORE}/error", fields, _error_body(document))
         sys.exit(65)
 
 
@@ -1509,26 +1480,25 @@ def _watched(invoke: "Any") -> "Any":
     async def watched(connection: _Connection, handler: "Handler", headers: "Headers", *rest: "Any") -> None:
         name = f"RequestId: {_field(headers['lambda-runtime-aws-request-id'])}"
         named = type(invoke)(invoke.__code__.replace(co_name=name), invoke.__globals__)
-        wait = _deadline(headers) / 1000 - 0.1 - _now()
-        key, timer = object(), None
+        wait = min(_deadline(headers) / 1000 - 0.1 - _now(), 1e6)
+        timer = None
 
         def dump() -> None:
-            moments.pop(key, None)
+            del moments[named]
             arm()
             faulthandler.dump_traceback(file=2)
             _dump_tasks(name)
 
-        if 0 < wait < 1e6:
-            moments[key] = _now() + wait
-            if connection.loop is not None:
-                moments[key] += 0.02
-                timer = connection.loop.call_later(wait, dump)
-            arm()
+        if connection.loop is not None and wait > 0:
+            timer = connection.loop.call_later(wait, dump)
+            wait += 0.02
+        moments[named] = _now() + wait
+        arm()
         try:
             await named(connection, handler, headers, *rest)
         finally:
-            if moments.pop(key, None):
-                arm()
+            moments.pop(named, None)
+            arm()
             if timer is not None:
                 timer.cancel()
 
@@ -1545,17 +1515,18 @@ def _dump_tasks(name: str) -> None:
         frames = []
         waiting: "Any" = None if task.get_name() == _END else task.get_coro()
         while waiting is not None:
-            kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(waiting, f"{kind}_frame")), None)
-            if kind is None:  # __anext__() of an async generator; only the collector knows of which
-                waiting = next(
-                    (each for each in gc.get_referents(waiting) if hasattr(each, "ag_frame")), None
-                )
-                continue
-            frame = getattr(waiting, f"{kind}_frame")
+            # Of __anext__() of an async generator only the collector knows the generator.
+            for each in (waiting, *gc.get_referents(waiting)):
+                kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(each, f"{kind}_frame")), None)
+                if kind:
+                    break
+            else:
+                break
+            frame = getattr(each, f"{kind}_frame")
             if frame is not None and frame.f_code.co_filename != __file__:
                 file, line = frame.f_code.co_filename, frame.f_lineno
                 frames.append(f'  File "{file}", line {line} in {frame.f_code.co_name}\n')
-            waiting = getattr(waiting, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+            waiting = getattr(each, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
         if frames:
             lines += [f"{task.get_name()}:\n", *frames]
     _write(2, "".join(lines).encode("utf-8", "backslashreplace"))
@@ -1572,7 +1543,7 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
     processors = min(slots, len(os.sched_getaffinity(0)))
     shares = [slots // processors + (index < slots % processors) for index in range(processors)]
     workers: "dict[int, tuple[int, int]]" = {}  # by process: its index, and where it tells of itself
-    stopping = failed = False
+    stopping = False
 
     def terminate(pid: int) -> None:
         try:
@@ -1608,8 +1579,7 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
         return reader
 
     _signal.signal(_signal.SIGTERM, stop)
-    first = start(0, first=True)
-    kind = os.read(first, 1)
+    kind = os.read(start(0, first=True), 1)
     if kind in (b"a", b"p"):
         for index in range(1, len(shares) if kind == b"a" else slots):
             start(index)
@@ -1619,26 +1589,25 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
         if pid not in workers:
             continue  # a child of what the interpreter was before
         index, reader = workers.pop(pid)
-        told = kind if reader == first else b""
-        told += os.read(reader, 2)
+        told = os.read(reader, 3)
         os.close(reader)
-        first = -1 if reader == first else first
         if stopping:
             continue
         if kind not in (b"a", b"p"):  # the init error is reported
-            sys.exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
+            sys.exit(os.WEXITSTATUS(status) or 1)
         # One that could not start, or found no Runtime API: the next will hardly fare better.
-        failures = 0 if told == kind else failures + 1
+        failures = 0 if told[-1:] == kind else failures + 1
         if failures > 3:
-            failed = True
             stop(0, None)
         else:
             time.sleep(failures / 10)
             start(index)
-    sys.exit(1 if failed else 0)
+    sys.exit(int(failures > 3))
 
 
-_to_parent = -1  # a worker's pipe: the kind of its handler once it is ready, "!" if the API is gone
+# A worker's pipe. Once it is ready, the kind of its handler: twice, to start the others by and to be
+# found when it ends; "!" if the API is gone.
+_to_parent = -1
 
 
 def _tell_parent(fact: bytes) -> None:
@@ -1730,18 +1699,8 @@ def _start(find: "Callable[[], Handler]") -> "NoReturn":
 
 def _exit_soon(status: int) -> None:
     """See to it that a thread which the function has left does not keep the process alive."""
-    import _thread
+    import _signal
 
-    started = _thread.allocate_lock()
-
-    def end() -> None:
-        started.release()
-        time.sleep(1)
-        os._exit(status)
-
-    started.acquire()
-    try:
-        _thread.start_new_thread(end, ())
-        started.acquire()  # Python 3.9 and 3.10 crash at their end on a thread that has not begun
-    except RuntimeError:
-        pass  # no more threads
+    _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
+    _signal.alarm(1)
