@@ -1034,10 +1034,8 @@ def _set_up_logging() -> None:
             text = self.format(record)
             if _telemetry_fd is None and not text.endswith("\n"):
                 text += "\n"
-            frame = getattr(record, "_frame_type", None)
-            if frame is None:
-                frame = _level_frame(_TEXT_FRAME, record.levelno) if framed_by_level else _TEXT_FRAME
-            _log(text, frame)
+            frame = _level_frame(_TEXT_FRAME, record.levelno) if framed_by_level else _TEXT_FRAME
+            _log(text, getattr(record, "_frame_type", frame))
 
     class JsonFormatter(logging.Formatter):
         def format(self, record: "Any") -> str:
