@@ -1136,11 +1136,8 @@ async def _invoke(
         await connection.post(f"{path}/response", f"Content-Type: {kind}\r\n{echo}", payload)
 
 
-_UNRESERVED = "0123456789abcdef-ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"  # of RFC 3986, less dots
-
-
 def _path_segment(request_id: str) -> str:
-    if not request_id.strip(_UNRESERVED):
+    if request_id.isascii() and request_id.replace("-", "").isalnum():
         return request_id
     from urllib.parse import quote
 

@@ -450,13 +450,15 @@ def soften(wire):
     for number, head in enumerate(heads):
         lines = re.sub(rb"\r?\n[ \t]", b" ", head).split(b"\n")
         if re.match(rb"HTTP/1\.[01] (1..|204|304)", head):
-            lines = [line for line in lines if not re.match(rb"(?i)(content-length|transfer-encoding):", line)]
+            lines = [line for line in lines if not re.fullmatch(rb"(?i)(content-length|transfer-encoding):[^\r\0]*\r?", line)]
         for at, line in enumerate(lines):
             start = line.find(b":") if at else 12
             if start > 0:
                 lines[at] = line[:start] + re.sub(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", b"?", line[start:])
         heads[number] = b"\n".join(lines)
-    return b"".join(heads) + re.sub(rb"(?im)^([0-9a-f]+)[ \t]+;", rb"\1;", rest)
+    if heads and re.search(rb"(?im)^transfer-encoding:", heads[-1]):
+        rest = re.sub(rb"(?im)^([0-9a-f]+)[ \t]+;", rb"\1;", rest)
+    return b"".join(heads) + rest
 
 
 def split_heads(wire):

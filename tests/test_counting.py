@@ -15,7 +15,7 @@ from raw_api import ACCEPTED, RawApi, event
 
 INVOCATIONS = int(os.environ.get("INVOCATIONS", 3000))  # of all tests here together
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
-WARM = 1000  # invocations after which memory must not grow
+WARM = min(1000, INVOCATIONS // 4)  # invocations after which memory must not grow
 
 FUNCTION = """
 def handler(event, context):
