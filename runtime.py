@@ -375,10 +375,11 @@ def _parse_api(api: str) -> "tuple[str, int, str]":
     Lambda gives host:port; cargo-lambda's emulator http://host:port/.rt.
     """
     if not api:
-        raise _ApiError("is not set: Lambda sets it, and so does an emulator")
+        raise _ApiError("is not set: Lambda sets it, and so do its emulators")
     host, _, port = api.rpartition(":")
-    if api.isascii() and host.replace(".", "").isalnum() and port.isdecimal() and len(port) < 6:
-        return host, int(port), ""
+    number = int(port) if port.isdecimal() and len(port) < 6 else 0
+    if api.isascii() and host.replace(".", "").isalnum() and 0 < number < 1 << 16:
+        return host, number, ""
     from urllib.parse import quote, urlsplit
 
     try:
@@ -861,12 +862,13 @@ def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, A
         "requestId": request_id,
         "stackTrace": fault.trace if fault else _stack_trace(frames),
     }
-    inner: "dict[str, Any]" = document
-    for _ in range(0 if fault else 9):
+    inner, seen = document, {id(exception)}
+    while not fault and len(seen) < 10:
         # "raise from" suppresses the context, with None for a cause too.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
-        if cause is None:
+        if cause is None or id(cause) in seen:
             break
+        seen.add(id(cause))
         inner["cause"] = {
             "errorMessage": _text(cause),
             "errorType": type(cause).__name__,
@@ -1675,7 +1677,8 @@ def _start(find: "Callable[[], Handler]") -> "NoReturn":
         _work(api, find)
     except Exception as exception:
         if isinstance(exception, _ApiError) or getattr(exception, "errno", None) is not None:
-            _note(f"AWS_LAMBDA_RUNTIME_API={api}: {getattr(exception, 'strerror', exception)}")
+            name = f"AWS_LAMBDA_RUNTIME_API={api}:" if api else "AWS_LAMBDA_RUNTIME_API"
+            _note(f"{name} {getattr(exception, 'strerror', exception)}")
             _tell_parent(b"!")
         else:
             _report(exception)  # from a signal handler of the function's

@@ -609,7 +609,9 @@ class Address(Case):
                 lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
                 self.assertEqual(lambda_.wait(), 1)
                 self.assertEqual((lambda_.stderr.count("\n"), lambda_.log), (1, ""), lambda_.stderr)
-                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={address or ''}", lambda_.stderr)
+                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={address}: " if address else "AWS_LAMBDA_RUNTIME_API is not set", lambda_.stderr)
+                if address in ("127.0.0.1:port", "127.0.0.1:99999"):
+                    self.assertIn("is not host:port", lambda_.stderr)
 
     def test_line_breaks_in_it(self):
         for address in "127.0.0.1\r\nX: y:80", "http://127.0.0.1:80/\r\nX: y":

@@ -120,6 +120,16 @@ class Interpreter(Folder):
                 for words in (*places, "PATH", f"{self.folder}/path", "layer"):
                     self.assertIn(words, error)
 
+    def test_python_too_old(self):
+        (self.folder / "path").mkdir()
+        command = shlex.join([sys.executable, "-u", "-cimport sys; sys.version_info = (3, 8, 18); sys.version = '3.8.18 (main)'; "])
+        self.script("opt/bin/python3", f'#!/bin/sh\nexec {command}"${{2#-c}}"\n')
+        for shell in SHELLS:
+            with self.subTest(shell):
+                said, status, error = self.start(shell)
+                self.assertEqual((said, status, error.count("\n")), ("", 1, 1), error)
+                self.assertRegex(error, r"^bootstrap: .* is Python 3\.8\.18, which is too old: .* 3\.9")
+
 
 class Start(Folder):
     def test_three_ways(self):

@@ -366,8 +366,8 @@ class Cause(Served):
             "high": [["ValueError", "implicit"], ["KeyError", "'k'"], refused],
             "suppressed": [["ValueError", "alone"]],
             "other": [["ValueError", "explicit"], ["KeyError", "'never raised'"]],
-            "circle": [["ValueError", "first"], ["ValueError", "second"]] * 5,  # it ends, where any chain does
-            "itself": [["ValueError", "itself"]] * 10,
+            "circle": [["ValueError", "first"], ["ValueError", "second"]],
+            "itself": [["ValueError", "itself"]],
             "silent": [["ValueError", "loud"], ["Silent", "<exception str() failed>"]],
         }.items():
             with self.subTest(name):
