@@ -85,8 +85,8 @@ class _Connection:
         self.addresses: "list[Any]" = []
         self.sock: "Any" = None
         self.keep = False  # the connection can carry another request
-        self.heard = 0.0  # when the last answer came
-        self.accepted = b""  # the last that said 202
+        self.heard = 0.0  # when the last answer of the usual form came; 0: look before what is sent next
+        self.accepted = b""  # the bytes of the last answer that said 202
         self.loop: "Any" = None
         self.ending = False  # the process ends: no more events
 
@@ -98,6 +98,7 @@ class _Connection:
         return self.exchange(self.fit(), head, body, path)
 
     def refused(self, path: str, answer: "Answer") -> None:
+        """A post was not accepted: the end after a 5xx, else one line in the log."""
         status, _, body = answer
         problem = f"POST {path} was answered {status} {bytes(body[:200])!r}"
         if status >= 500:  # "container error": the runtime has to exit promptly
@@ -105,7 +106,10 @@ class _Connection:
         _note(problem)  # Lambda has told its caller, and goes on
 
     async def exchange(self, kept: bool, head: bytes, body: "Buffer" = b"", path: str = "") -> "Answer":
-        """Send a request and return status, header fields and body of its answer."""
+        """Send a request and return status, header fields and body of its answer.
+
+        `kept`: on the connection that stands. `path`: of a post, whose refusal is to be reported.
+        """
         while True:
             if not kept:
                 self.open()
@@ -163,12 +167,10 @@ class _Connection:
         """End a response stream and read its answer."""
         await self.feed(end)
         try:
-            data = await self.receive()
-        except OSError:
-            data = b""
-        if not data:
+            data = await self.more()
+        except (OSError, _ApiError):
             self.keep = False
-            raise _HungUp
+            raise _HungUp from None
         answer = await self.answer(data)
         if answer[0] >= 300:
             self.refused(path, answer)
@@ -179,15 +181,12 @@ class _Connection:
         What comes when nothing was asked is no answer to what is asked next (RFC 9112, 9.2).
         Within a millisecond of an answer of the usual form it is not looked at: that takes 4 us.
         """
+        if not self.keep or _monotonic() - self.heard < 0.001:
+            return self.keep
         try:
-            if self.keep:
-                if _monotonic() - self.heard < 0.001:
-                    return True
-                self.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
+            self.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except OSError as exception:
+            return isinstance(exception, BlockingIOError)
         return False
 
     def open(self) -> None:
@@ -214,9 +213,8 @@ class _Connection:
                     refusal = exception
             else:
                 raise refusal
-        except (OSError, UnicodeError) as exception:
-            reason = getattr(exception, "strerror", None) or exception
-            raise _ApiError(f"cannot connect: {reason}") from None
+        except OSError as exception:
+            raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.sock.setblocking(self.loop is None)
         self.keep = True
@@ -423,8 +421,8 @@ def _parse_head(lines: "list[str]") -> "tuple[int, bool, Headers]":
     """Status, whether the connection stays open, and header fields (RFC 9112, 4 and 5)."""
     status_line, *lines = lines or [""]
     version, status = status_line[:9], status_line[9:12]
-    sound = version in ("HTTP/1.1 ", "HTTP/1.0 ") and status_line[12:13] in ("", " ")
-    if not sound or not status.isdecimal() or not "100" <= status <= "999" or status == "101":
+    sound = version in ("HTTP/1.1 ", "HTTP/1.0 ") and status_line[12:13] in ("", " ") and len(status) == 3
+    if not (sound and status.isascii() and status.isdecimal()) or status < "100" or status == "101":
         raise _ApiError(f"sent no HTTP answer but {status_line[:80]!r}")
     fields = _parse_fields(lines)
     if version == "HTTP/1.1 " and status in ("200", "202") and len(_statuses) < 20:
@@ -449,17 +447,16 @@ def _parse_fields(lines: "list[str]") -> "Headers":
 
 def _content_length(value: str) -> int:
     """One length, even if it is said more than once (RFC 9112, 6.3, rule 5)."""
-    lengths = {length.strip(" \t") for length in value.split(",")}
-    length = lengths.pop()
-    if lengths or not (length.isdecimal() and length.isascii() and len(length) < 20):
+    length, *others = {length.strip(" \t") for length in value.split(",")}
+    if others or not (length.isdecimal() and length.isascii() and len(length) < 20):
         raise _ApiError(f"sent a broken Content-Length: {value[:80]!r}")
-    _check_size(int(length))
-    return int(length)
+    return _check_size(int(length))
 
 
-def _check_size(size: int) -> None:
+def _check_size(size: int) -> int:
     if size > _LARGEST_BODY:
         raise _ApiError(f"sent a body of more than {_LARGEST_BODY} bytes")
+    return size
 
 
 def _field(text: str) -> str:
@@ -732,8 +729,7 @@ def _refuse(value: object) -> "NoReturn":
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-def _make_encoder(encode_string: "Callable[[str], str]", **other: "Any") -> "Any":
-    markers, default = other.get("markers"), other.get("default", _refuse)
+def _make_encoder(encode_string: "Any", default: "Any" = _refuse, markers: "Any" = None) -> "Any":
     return _json.make_encoder(markers, default, encode_string, None, ": ", ", ", False, False, True)
 
 
@@ -826,7 +822,7 @@ def _frames(traceback: "Optional[TracebackType]") -> "list[Frame]":
             try:
                 import linecache
 
-                # "<string>" is bootstrap's `python -c` to Python 3.13, whoever else calls exec().
+                # From 3.13 on, linecache knows bootstrap's `-c` code by the name that exec() gives too.
                 source = "" if file == "<string>" else linecache.getline(file, line, frame.f_globals).strip()
             except BaseException:  # the module may be the function's own
                 source = ""
@@ -854,16 +850,15 @@ def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, A
     while handling, is its `cause`, as in the documents of Lambda's Java runtime.
     """
     fault = exception if isinstance(exception, _Fault) else None
-    frames = [] if fault else _frames(exception.__traceback__)
-    error_type = fault.error_type if fault else type(exception).__name__
+    frames = _frames(exception.__traceback__)
     document: "dict[str, Any]" = {
         "errorMessage": _text(exception),
-        "errorType": error_type,
+        "errorType": fault.error_type if fault else type(exception).__name__,
         "requestId": request_id,
         "stackTrace": fault.trace if fault else _stack_trace(frames),
     }
     inner, seen = document, {id(exception)}
-    while not fault and len(seen) < 10:
+    while len(seen) < 10:
         # "raise from" suppresses the context, with None for a cause too.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
         if cause is None or id(cause) in seen:
@@ -879,13 +874,13 @@ def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, A
         working_directory = os.getcwd()
     except OSError:
         working_directory = ""
-    xray = {
-        "message": document["errorMessage"],
-        "type": "LambdaValidationError" if fault else error_type,
-        "stack": [{"label": name, "path": file, "line": line} for file, line, name, _ in frames],
+    kind = "LambdaValidationError" if fault else document["errorType"]
+    stack = [{"label": name, "path": file, "line": line} for file, line, name, _ in frames]
+    xray_cause = {
+        "working_directory": working_directory,
+        "exceptions": [{"message": document["errorMessage"], "type": kind, "stack": stack}],
+        "paths": list(dict.fromkeys(file for file, *_ in frames)),
     }
-    paths = list(dict.fromkeys(file for file, *_ in frames))
-    xray_cause = {"working_directory": working_directory, "exceptions": [xray], "paths": paths}
     return document, "".join(_make_encoder(_json.encode_basestring_ascii)(xray_cause, 0))
 
 
@@ -971,16 +966,15 @@ def _json_format() -> bool:
 
 def _log_error(document: "dict[str, Any]") -> None:
     """Log an error as awslambdaric does: on stdout with CR between the lines of one event."""
-    lines = []
+    lines, frame = [], _JSON_FRAME
     if _json_format():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_now()))
         lines.append(_to_json({"timestamp": timestamp, "level": "ERROR", **document}))
     else:
         error: "Optional[dict[str, Any]]" = document
-        intro = "[ERROR]"
+        intro, frame = "[ERROR]", _TEXT_FRAME
         while error:
-            colon = ": " if error["errorType"] and error["errorMessage"] else ""
-            lines.append(f"{intro} {error['errorType']}{colon}{error['errorMessage']}")
+            lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
             lines.append("Traceback (most recent call last):")
             for entry in error["stackTrace"]:
                 for line in entry.splitlines():
@@ -990,7 +984,7 @@ def _log_error(document: "dict[str, Any]") -> None:
     if _telemetry_fd is None:
         _log("\r".join(lines) + "\n")
     else:
-        _log("\n".join(lines), _level_frame(_JSON_FRAME if _json_format() else _TEXT_FRAME, 40))
+        _log("\n".join(lines), _level_frame(frame, 40))
 
 
 class _LoggingHook:
@@ -1002,14 +996,14 @@ class _LoggingHook:
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name != "logging":
             return None
-        sys.meta_path.remove(self)
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path)
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec = next((spec for spec in specs if spec is not None), None)
         load = getattr(spec and spec.loader, "exec_module", None)
         if spec is None or load is None:
             return spec
 
         def load_and_set_up(module: "Any") -> None:
+            sys.meta_path.remove(self)
             spec.loader.exec_module = load  # type: ignore[union-attr, method-assign]
             load(module)
             _set_up_logging()
@@ -1021,6 +1015,7 @@ class _LoggingHook:
 def _set_up_logging() -> None:
     """Give the root logger the handler, the format and the level that awslambdaric gives it."""
     import logging
+    import traceback  # logging has imported it
 
     if not hasattr(logging, "Handler"):
         return  # a module of the function's own that bears the name
@@ -1045,33 +1040,26 @@ def _set_up_logging() -> None:
             message = record.msg
             if record.args or not isinstance(message, dict):
                 message = record.getMessage()
+            failed = record.exc_info
+            kind, exception, trace = failed or (None, None, None)
             line = {
                 "timestamp": self.formatTime(record, self.datefmt),
                 "level": logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10),
                 "message": message,
                 "logger": record.name,
-                "stackTrace": None,
-                "errorType": None,
-                "errorMessage": None,
+                "stackTrace": traceback.format_tb(trace) if failed else None,
+                "errorType": kind.__name__ if kind else None,
+                "errorMessage": str(exception) if failed else None,
                 "requestId": record.aws_request_id,
-                "location": None,
+                "location": f"{record.pathname}:{record.funcName}:{record.lineno}" if failed else None,
             }
             if record.tenant_id is not None:
                 line["tenantId"] = record.tenant_id
-            if record.exc_info:
-                from traceback import format_tb
-
-                kind, exception, traceback = record.exc_info
-                line["stackTrace"] = format_tb(traceback)
-                line["errorType"] = kind.__name__ if kind else None
-                line["errorMessage"] = str(exception)
-                line["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
             for name, value in vars(record).items():  # what came as `extra`
                 if name not in own and name not in line:
                     line[name] = value
             line = {name: value for name, value in line.items() if value is not None}
-            encode = _make_encoder(_json.encode_basestring, markers={}, default=str)
-            return "".join(encode(line, 0)) + "\n"
+            return "".join(_make_encoder(_json.encode_basestring, str, {})(line, 0)) + "\n"
 
     own = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
@@ -1200,9 +1188,7 @@ async def _stream(connection: _Connection, path: str, echo: str, request_id: str
                     await connection.feed(head + b"%x\r\n" % len(data), data, tail)
                 chunk = data = b""  # the function may want to resize a buffer that it has sent
             if not begun:
-                head = connection.stream_head(f"{path}/response", echo)
-                begun = True
-                await connection.feed(head)
+                end = connection.stream_head(f"{path}/response", echo) + end
         except (_HungUp, _ApiError):
             raise
         except BaseException as exception:
@@ -1228,13 +1214,12 @@ def _chunk_bytes(chunk: "Any") -> "Buffer":
         return chunk
     try:
         return chunk.encode() if isinstance(chunk, str) else memoryview(chunk).cast("B")
-    except (TypeError, ValueError) as exception:
-        reason = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}"
-        if isinstance(chunk, str):
-            reason = str(exception)
-        elif isinstance(chunk, dict):
-            reason += " (the metadata comes first)"
-        raise _Fault("Runtime.MarshalError", f"Unable to marshal response: {reason}") from None
+    except UnicodeError as exception:
+        reason = str(exception)
+    except (TypeError, ValueError):
+        hint = " (the metadata comes first)" if isinstance(chunk, dict) else ""
+        reason = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}{hint}"
+    raise _Fault("Runtime.MarshalError", f"Unable to marshal response: {reason}")
 
 
 async def _close(chunks: "Any") -> None:
@@ -1291,13 +1276,13 @@ def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_C
         if connection.sock is not None:
             connection.sock.setblocking(False)
     tasks = [loop.create_task(coroutine) for coroutine in loops]
-    end = loop.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED), name=_END)
+    for task in tasks:
+        task.add_done_callback(lambda _: connections[0].ending or loop.stop())
     try:
-        ended, _ = loop.run_until_complete(end)
-        raise ended.pop().result()
-    except (asyncio.CancelledError, RuntimeError):
-        if end.done() and not end.cancelled() and not any(task.cancelled() for task in tasks):
-            raise
+        loop.run_forever()
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                raise task.result()
         _note("the function has stopped the event loop, and with it the runtime")
         sys.exit(0)
     finally:
@@ -1312,9 +1297,6 @@ def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_C
             if task.done() and not task.cancelled():
                 task.exception()  # seen, or asyncio would log it
         loop.close()
-
-
-_END = "the end of the runtime"  # the name of the task that waits for it
 
 
 def _event_loop() -> "Any":
@@ -1510,20 +1492,17 @@ def _dump_tasks(name: str) -> None:
     lines = [f"{name} is about to time out; the tasks that wait:\n"]
     for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
         frames = []
-        waiting: "Any" = None if task.get_name() == _END else task.get_coro()
+        waiting: "Any" = task.get_coro()
         while waiting is not None:
             # Of __anext__() of an async generator only the collector knows the generator.
-            for each in (waiting, *gc.get_referents(waiting)):
-                kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(each, f"{kind}_frame")), None)
-                if kind:
-                    break
-            else:
-                break
-            frame = getattr(each, f"{kind}_frame")
+            inside = (waiting, *gc.get_referents(waiting))
+            known = ((each, kind) for each in inside for kind in ("cr", "ag", "gi"))
+            each, kind = next((pair for pair in known if hasattr(pair[0], f"{pair[1]}_frame")), (None, "cr"))
+            frame = getattr(each, f"{kind}_frame", None)
             if frame is not None and frame.f_code.co_filename != __file__:
-                file, line = frame.f_code.co_filename, frame.f_lineno
-                frames.append(f'  File "{file}", line {line} in {frame.f_code.co_name}\n')
-            waiting = getattr(each, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+                code = frame.f_code
+                frames.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
+            waiting = getattr(each, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
         if frames:
             lines += [f"{task.get_name()}:\n", *frames]
     _write(2, "".join(lines).encode("utf-8", "backslashreplace"))
@@ -1538,23 +1517,19 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
     import _signal
 
     processors = min(slots, len(os.sched_getaffinity(0)))
-    shares = [slots // processors + (index < slots % processors) for index in range(processors)]
     workers: "dict[int, tuple[int, int]]" = {}  # by process: its index, and where it tells of itself
-    stopping = False
-
-    def terminate(pid: int) -> None:
-        try:
-            os.kill(pid, _signal.SIGTERM)
-        except ProcessLookupError:
-            pass  # it has just been waited for
+    kind, stopping = b"", False  # b"a", async, or b"p", plain: once the first worker has told
 
     def stop(signum: int, frame: object) -> None:
         nonlocal stopping
         stopping = True
         for pid in workers:
-            terminate(pid)
+            try:
+                os.kill(pid, _signal.SIGTERM)
+            except ProcessLookupError:
+                pass  # it has just been waited for
 
-    def start(index: int, first: bool = False) -> int:
+    def start(index: int) -> int:
         global _to_parent
         reader, writer = os.pipe()
         _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTERM])
@@ -1567,19 +1542,19 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
             _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
             _redirect_output()
-            _work(api, find, shares[index % len(shares)], first)
+            _work(api, find, len(range(index % processors, slots, processors)), first=not kind)
         workers[pid] = index, reader
         if stopping:
-            terminate(pid)
+            os.kill(pid, _signal.SIGTERM)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
         os.close(writer)
         return reader
 
     _signal.signal(_signal.SIGTERM, stop)
-    kind = os.read(start(0, first=True), 1)
-    if kind in (b"a", b"p"):
-        for index in range(1, len(shares) if kind == b"a" else slots):
-            start(index)
+    kind = os.read(start(0), 1)
+    count = {b"a": processors, b"p": slots}.get(kind, 0)
+    for index in range(1, count):
+        start(index)
     failures = 0
     while workers:
         pid, status = os.wait()
@@ -1590,7 +1565,7 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
         os.close(reader)
         if stopping:
             continue
-        if kind not in (b"a", b"p"):  # the init error is reported
+        if not count:  # the init error is reported
             sys.exit(os.WEXITSTATUS(status) or 1)
         # One that could not start, or found no Runtime API: the next will hardly fare better.
         failures = 0 if told[-1:] == kind else failures + 1
@@ -1602,8 +1577,8 @@ def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn
     sys.exit(int(failures > 3))
 
 
-# A worker's pipe. Once it is ready, the kind of its handler: twice, to start the others by and to be
-# found when it ends; "!" if the API is gone.
+# A worker's pipe. Once it is ready, the kind of its handler: twice, since _supervise() takes one from
+# the first worker, and looks for one when a worker ends. "!" if the API is gone.
 _to_parent = -1
 
 
@@ -1642,11 +1617,9 @@ def run(handler: "Handler") -> "NoReturn":
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if not getattr(stream, "write_through", True):  # make it unbuffered, as `python -u` does
-            import io
-
             stream.flush()
-            raw = io.FileIO(fd, "w", closefd=False)
-            setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, stream.errors, write_through=True))
+            raw = open(fd, "wb", 0, closefd=False)
+            setattr(sys, name, type(stream)(raw, stream.encoding, stream.errors, write_through=True))
     _start(lambda: handler)
 
 
@@ -1685,20 +1658,16 @@ def _start(find: "Callable[[], Handler]") -> "NoReturn":
     except KeyboardInterrupt:
         status = 130
     except SystemExit as exit:
-        if isinstance(exit.code, str):
-            _write(2, f"{exit.code}\n".encode("utf-8", "backslashreplace"))
-        else:
+        if exit.code is None or isinstance(exit.code, int):
             status = exit.code or 0
+        else:
+            _write(2, f"{exit.code}\n".encode("utf-8", "backslashreplace"))
     if _extension is not None:
         _extension.close()
-    _exit_soon(status)
-    sys.exit(status)
-
-
-def _exit_soon(status: int) -> None:
-    """See to it that a thread which the function has left does not keep the process alive."""
     import _signal
 
+    # A thread which the function has left must not keep the process alive.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
+    sys.exit(status)

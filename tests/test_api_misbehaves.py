@@ -539,6 +539,10 @@ class Broken(Case):
             b"nonsense\r\n\r\n",
             b"HTTP/2 200 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
             b"HTTP/1.1 20 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 2\xd9\xa0\xd9\xa0 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
+            # Neither is an answer of 1xx, which the one that counts would follow.
+            b"HTTP/1.1 20\r\n\r\n" + start + b"Content-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 7\r\n\r\n" + start + b"Content-Length: 2\r\n\r\n{}",
             b"HTTP/1.1 2000 OK\r\n" + self.ID + b"Content-Length: 2\r\n\r\n{}",
             b"SSH-2.0-OpenSSH_9.6\r\n",
             start + b"Content-Length: -2\r\n\r\n{}",

@@ -234,7 +234,7 @@ class Ends(unittest.TestCase):
     def test_a_thread_left_when_the_process_ends(self):
         """It would keep the process alive for ever; the runtime gives it a second."""
         thread = "import sys, threading\nthreading.Thread(target=threading.Event().wait).start()\n"
-        exits = {"7": 7, "": 0, "None": 0, "'a reason'": 1}
+        exits = {"7": 7, "": 0, "None": 0, "'a reason'": 1, "('a', 'reason')": 1}
         with contextlib.ExitStack() as stack:
 
             def start(source):
@@ -249,7 +249,7 @@ class Ends(unittest.TestCase):
             for code, lambda_ in ended.items():
                 self.assertEqual((code, lambda_.wait()), (code, exits[code]))
                 self.assertEqual(lambda_.sent("error")[0].json["errorType"], "SystemExit")
-                self.assertEqual(lambda_.stderr, "a reason\n" if exits[code] == 1 else "")
+                self.assertEqual(lambda_.stderr, f"{eval(code)}\n" if exits[code] == 1 else "")
             self.assertEqual(without_api.wait(), 1)
             self.assertRegex(without_api.stderr, r"\Aruntime: AWS_LAMBDA_RUNTIME_API=.*\n\Z")
             self.assertEqual(broken.wait(), 1)

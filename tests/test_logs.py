@@ -394,6 +394,7 @@ class Imports(unittest.TestCase):
             "from logging import getLogger",
             "import logging.handlers",
             "import importlib; importlib.import_module('logging')",
+            "import importlib.util; importlib.util.find_spec('logging')",  # asks, and does not import
             "import concurrent.futures",
             "import helper",
         ):
