@@ -1,6 +1,10 @@
 # Every command a person needs. `make help` lists them.
 PYTHON ?= python3
 export PYTHON
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+$(if $(shell 2>/dev/null $(PYTHON) -c 'import sys; print("x" * (sys.version_info >= (3, 9)))'),,$(error \
+    PYTHON=$(PYTHON): not found, or older than 3.9: name another, as in PYTHON=python3.13))
+endif
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fuzz conformance bench dist layer create invoke update delete clean
 

@@ -14,6 +14,9 @@ import shutil
 import subprocess
 import sys
 
+from package import Interpreter, Refused, architecture, check_function, compiler
+from runtime_api import read_event
+
 os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -23,16 +26,22 @@ def variable(name, default=""):
 
 STACK = variable("STACK", "python-hello")
 RUNTIME = variable("RUNTIME", "provided.al2023")
-FUNCTION = variable("FUNCTION", "tests/hello")
+FUNCTION = os.environ.get("FUNCTION", "tests/hello")
 
 
 def create():
     """Build, upload, and create the stack or update it. What has not changed is neither uploaded nor replaced."""
     bucket = variable("BUCKET") or leave("BUCKET=name is missing: an S3 bucket of yours, through which the zips go")
+    check_function(FUNCTION)
+    arch = architecture(variable("ARCH"))
+    python, layer = interpreter(arch)
     template, packaged = "tests/hello/template.yaml", "build/template.yaml"
     os.makedirs("build", exist_ok=True)
     aws("sts", "get-caller-identity")  # says it before anything is built when there are no credentials
-    arch = build()
+    function = ["function", FUNCTION, "--without-runtime", "--output", "dist/function-for-layer.zip"]
+    for arguments in (["layer", *layer], function):  # -B: the prefix stays as it is
+        if subprocess.run([python, "-B", "tests/package.py", "--arch", arch, *arguments]).returncode:
+            sys.exit(1)
     print(f"{STACK}: uploading, then creating or updating; a minute or two", flush=True)
     aws("cloudformation", "package", "--template-file", template, "--s3-bucket", bucket, "--output-template-file", packaged)
     aws(
@@ -45,35 +54,30 @@ def create():
         print(f"{output['OutputKey']:8} {output['OutputValue']}  {output.get('Description', '')}")
 
 
-def build():
-    """Write the layer and the function for it, compiled for the Python that will run them; the architecture."""
-    python, layer = sys.executable, ["layer"]
+def interpreter(arch):
+    """The Python to compile with, which is the one that will run the function, and how it gets into the layer."""
+    prefix = variable("PYTHON_PREFIX")
     if RUNTIME.startswith("provided."):
-        prefix = variable("PYTHON_PREFIX") or leave(
+        prefix = prefix or leave(
             f"{RUNTIME} has no Python: PYTHON_PREFIX=folder puts one into the layer; or take RUNTIME=python3.13, which has"
         )
-        layer += ["--prefix", prefix]
-    elif not re.fullmatch(r"python3\.\d+", RUNTIME):
-        leave(f"RUNTIME={RUNTIME} is neither provided.al2023 nor python3.X")
-    elif RUNTIME != "python%d.%d" % sys.version_info[:2]:
-        python = shutil.which(RUNTIME) or leave(f"{RUNTIME} is not on this machine to compile for: install it, or add PYTHON=")
-    arch = variable("ARCH") or ("arm64" if os.uname().machine in ("aarch64", "arm64") else "x86_64")
-    function = ["function", FUNCTION, "--without-runtime", "--output", "dist/function-for-layer.zip"]
-    for arguments in (layer, function):
-        if subprocess.run([python, "tests/package.py", "--arch", arch, *arguments]).returncode:
-            sys.exit(1)
-    return arch
+        return compiler(Interpreter(prefix, arch)), ["--prefix", prefix]
+    if not re.fullmatch(r"python3\.(9|[1-9]\d)", RUNTIME):
+        leave(f"RUNTIME={RUNTIME} is neither provided.al2023 nor python3.9 or later")
+    if prefix:
+        leave(f"{RUNTIME} has a Python of its own: leave out RUNTIME={RUNTIME} or PYTHON_PREFIX={prefix}")
+    if RUNTIME == "python%d.%d" % sys.version_info[:2]:
+        return sys.executable, []
+    python = shutil.which(RUNTIME)
+    return python or leave(f"{RUNTIME} is not on PATH to compile with: install it, or add PYTHON=/path/to/{RUNTIME}"), []
 
 
 def invoke():
     """Print what the function logged and what it answered."""
-    event, request, answer = variable("EVENT", f"@{FUNCTION}/event.json"), "build/event", "build/answer"
+    event, request, answer = read_event(variable("EVENT"), FUNCTION), "build/event", "build/answer"
     os.makedirs("build", exist_ok=True)
-    if event.startswith("@"):
-        request = event[1:]
-    else:
-        with open(request, "w") as file:
-            file.write(event)
+    with open(request, "wb") as file:
+        file.write(event)
     result = json.loads(aws(
         "lambda", "invoke", "--function-name", STACK, "--log-type", "Tail", "--payload", f"fileb://{request}", answer
     ))
@@ -111,5 +115,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         commands[sys.argv[1]]()
-    except OSError as error:
+    except (Refused, OSError) as error:
         leave(error)

@@ -55,8 +55,10 @@ class Refused(Exception):
 
 
 def main():
+    if sys.version_info < (3, 9):
+        sys.exit("package.py: Python %d.%d.%d is too old: run this with 3.9 or later" % sys.version_info[:3])
     parser = argparse.ArgumentParser(description="Build what is uploaded to Lambda.")
-    parser.add_argument("--arch", default=os.environ.get("ARCH") or None, choices=["x86_64", "arm64"])
+    parser.add_argument("--arch", default=os.environ.get("ARCH"), help="arm64 or x86_64")
     parser.add_argument("--restarted", action="store_true", help=argparse.SUPPRESS)
     kinds = parser.add_subparsers(dest="kind", required=True)
     function = kinds.add_parser("function", help="a folder with bootstrap and runtime.py")
@@ -67,14 +69,14 @@ def main():
     layer.add_argument("--prefix", help="an interpreter to put into the layer")
     layer.add_argument("--output", default="dist/layer.zip")
     options = parser.parse_args()
-    arch = options.arch or this_machine()
 
     try:
+        arch = architecture(options.arch)
         interpreter = None
         if options.kind == "layer" and options.prefix:
             interpreter = Interpreter(options.prefix, arch)
         if not options.restarted:
-            restart(interpreter)
+            restart(compiler(interpreter))
         if options.kind == "function":
             files = function_files(options.folder, options.output)
             root = "/var/task"
@@ -92,23 +94,33 @@ def main():
         sys.exit(f"{os.path.basename(__file__)}: {error}")
 
 
-def restart(interpreter):
-    """Start again on the Python to compile for, in a state that does not vary.
-
-    Before Python 3.11 the order of a frozenset in compiled code is that of its hashes.
-    """
-    python = sys.executable
+def compiler(interpreter):
+    """The Python that compiles for this one: itself, or where it does not run, one of its version."""
     if interpreter and interpreter.arch == this_machine():
-        python = interpreter.executable
-    elif interpreter and interpreter.version != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        return interpreter.executable
+    if interpreter and interpreter.version != f"{sys.version_info[0]}.{sys.version_info[1]}":
         raise Refused(
             f"{interpreter.executable} does not run on this machine, and only a Python "
             f"{interpreter.version} can compile for it: add PYTHON=python{interpreter.version}"
         )
+    return sys.executable
+
+
+def restart(python):
+    """Start again on the Python to compile for, in a state that does not vary.
+
+    Before Python 3.11 the order of a frozenset in compiled code is that of its hashes.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environment["PYTHONHASHSEED"] = "0"
     flags = ["-s", "-S", "-B"]  # without site-packages; and the prefix stays as it is
     os.execve(python, [python, *flags, os.path.abspath(__file__), "--restarted", *sys.argv[1:]], environment)
+
+
+def architecture(name):
+    if name and name not in TRIPLETS:
+        raise Refused(f"ARCH={name}: arm64 or x86_64")
+    return name or this_machine()
 
 
 def this_machine():
@@ -139,10 +151,24 @@ def add_runtime(files, folder):
         raise Refused(f"{os.path.join(folder, 'runtime')} would hide runtime.py: rename that folder")
 
 
-def function_files(folder, output):
+def check_function(folder):
+    if not folder:
+        raise Refused("FUNCTION= is empty: pass the folder with the function's files")
     if not os.path.isdir(folder):
-        raise Refused(f"no folder {folder}: FUNCTION=folder names the one with the function's files")
-    return read_tree(folder, lambda path: LEFTOVERS.match(os.path.basename(path)) or is_venv(path) or same(path, output))
+        raise Refused(f"FUNCTION={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    if os.path.samefile(folder, HERE):
+        raise Refused(f"FUNCTION={folder} is this runtime's own folder: pass one with only the function's files")
+
+
+def function_files(folder, output):
+    check_function(folder)
+    output = os.path.realpath(output)
+    files = read_tree(
+        folder, lambda path: LEFTOVERS.match(os.path.basename(path)) or is_venv(path) or os.path.realpath(path) == output
+    )
+    if not files:
+        raise Refused(f"FUNCTION={folder} has no files to pack: pass the folder with the function's files")
+    return files
 
 
 def read_tree(folder, skipped):
@@ -180,10 +206,6 @@ def check_name(name):
 
 def is_venv(path):
     return os.path.isfile(os.path.join(path, "pyvenv.cfg"))
-
-
-def same(path, other):
-    return os.path.exists(other) and os.path.samefile(path, other)
 
 
 def warn_about_binaries(files, arch):
@@ -226,8 +248,9 @@ def compiled(files, root):
             path = f"{root}/{name}"  # in tracebacks; a right one also saves the import from putting it right
             try:
                 code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-            except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-                broken.append(name)
+            except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+                line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+                broken.append(f"{name}{line}: {getattr(error, 'msg', str(error)) or type(error).__name__}")
                 continue
             # PEP 552: magic number, flags (1: by hash, unchecked), hash of the source.
             head = importlib.util.MAGIC_NUMBER + struct.pack("<I", 1) + importlib.util.source_hash(source)
@@ -235,7 +258,9 @@ def compiled(files, root):
             result[os.path.relpath(cache, root)] = head + dumped(code), False
     if broken:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        note(f"{len(broken)} files do not compile on Python {version} and ship as they are: {some(broken)}")
+        what, they = ("file does", "ships as it is") if len(broken) == 1 else ("files do", "ship as they are")
+        more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
+        note(f"{len(broken)} {what} not compile on Python {version} and {they}: {'; '.join(broken[:3])}{more}")
     return result
 
 
@@ -305,6 +330,9 @@ class Interpreter:
 
     def __init__(self, prefix, arch):
         self.prefix = os.path.abspath(prefix)
+        inside = re.fullmatch("(.+)/bin(/python3[^/]*)?", self.prefix)
+        if inside and os.path.isfile(f"{inside[1]}/bin/python3"):
+            raise Refused(f"PYTHON_PREFIX={prefix} lies in the interpreter's folder: pass {inside[1]}")
         if not os.path.isdir(prefix):
             raise Refused(f"no folder {prefix}: PYTHON_PREFIX names the one that holds bin/python3")
         if is_venv(prefix):
@@ -319,6 +347,8 @@ class Interpreter:
         self.name = preferred if preferred in found else found[0]
         self.version = self.name[len("python"):].rstrip("t")
         self.executable = self.path("bin", self.name)
+        if int(self.version[2:]) < 9:
+            raise Refused(f"{prefix} has Python {self.version}, which is too old: PYTHON_PREFIX needs 3.9 or later")
         with open(self.executable, "rb") as file:
             elf = Elf.read(file.read())
         if not elf:

@@ -15,6 +15,7 @@ import tempfile
 import unittest
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
 
 import package
 from elf import Elf
@@ -57,8 +58,8 @@ class Folder(unittest.TestCase):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    def refused(self, text):
-        status, said = self.pack()
+    def refused(self, text, **environment):
+        status, said = self.pack(**environment)
         self.assertEqual((status, said.count("\n")), (1, 1), said)
         self.assertIn(text, said)
         self.assertFalse(self.output.exists())
@@ -129,12 +130,20 @@ class FunctionZip(Folder):
         self.write("escape.py", "x = '\\d'\n")
         status, said = self.pack()
         self.assertEqual(status, 0)
-        self.assertIn(f"3 files do not compile on Python {VERSION} and ship as they are: latin.py, nul.py, template.py\n", said)
+        count = f"3 files do not compile on Python {VERSION} and ship as they are: "
+        self.assertRegex(said, count + r"latin.py.*: .*'utf-8'.*; nul.py.*: .*null bytes.*; template.py, line 1: invalid syntax\n")
         files = read(self.output)
         self.assertIn(f"__pycache__/escape.{TAG}.pyc", files)
         self.assertNotIn("Warning", said)
         self.assertEqual(files["template.py"][1], b"class {{ name }}:\n")
         self.assertNotIn(f"__pycache__/template.{TAG}.pyc", files)
+
+    def test_one_file_or_many_that_do_not_compile(self):
+        self.write("deep/one.py", "\n\nx = 1 2\n")
+        self.assertRegex(self.pack()[1], rf": 1 file does not compile on Python {VERSION} and ships as it is: deep/one.py, line 3: \w.*\n")
+        for number in range(4):
+            self.write(f"many_{number}.py", "x = 1 2\n")
+        self.assertRegex(self.pack()[1], r": 5 files do not .*: deep/one.py, .*; many_0.py, .*; many_1.py, line 1: \w.*; and 2 more\n")
 
     def test_symbolic_links_are_followed(self):
         self.write("../elsewhere/shared.py", "x = 1\n")
@@ -153,6 +162,19 @@ class FunctionZip(Folder):
         link.unlink()
         link.symlink_to(".")
         self.refused("link is a symbolic link to a folder that holds it")
+
+    def test_a_link_to_nothing_is_refused_beside_an_older_zip(self):
+        link = self.write("function.py").parent / "link"
+        self.pack()
+        link.symlink_to("gone")
+        self.assertEqual(self.pack(), (1, f"package.py: {link} is a symbolic link to nothing: remove it\n"))
+
+    def test_the_zip_itself_is_left_out(self):
+        self.write("function.py")
+        self.output = self.folder / "code/function.zip"
+        for _ in "first", "again":
+            self.pack()
+            self.assertNotIn("function.zip", read(self.output))
 
     def test_its_own_bootstrap_or_runtime_is_refused(self):
         for name in ("bootstrap", "runtime.py"):
@@ -176,7 +198,31 @@ class FunctionZip(Folder):
         self.assertEqual(list(read(self.output)), [f"__pycache__/function.{TAG}.pyc", "function.py"])
 
     def test_no_such_folder(self):
-        self.refused(f"no folder {self.folder}/code")
+        self.refused(f"FUNCTION={self.folder}/code: no such folder")
+        (self.folder / "code").touch()
+        self.refused(f"FUNCTION={self.folder}/code: pass the folder that it is in")
+
+    def test_a_folder_with_nothing_to_pack(self):
+        self.write("__pycache__/old.cpython-38.pyc")
+        self.refused(f"FUNCTION={self.folder}/code has no files to pack")
+
+    def test_no_name_and_this_repository(self):
+        for folder, text in (("", "FUNCTION= is empty"), (REPO, f"FUNCTION={REPO} is this runtime's own folder")):
+            status, said = build("function", folder, "--output", self.output)
+            self.assertEqual((status, said.count("\n"), self.output.exists()), (1, 1, False), said)
+            self.assertIn(text, said)
+
+    def test_arch_from_the_environment(self):
+        self.write("function.py", GREETING)
+        self.refused("ARCH=aarch64: arm64 or x86_64\n", ARCH="aarch64")
+        self.assertEqual(self.pack(ARCH="")[0], 0)
+
+    def test_a_python_that_is_too_old(self):
+        for name in "package.py", "elf.py":  # it has to get as far as to say it
+            ast.parse((REPO / "tests" / name).read_text(), feature_version=(3, 8))
+        with mock.patch.object(sys, "version_info", (3, 8, 18)), self.assertRaises(SystemExit) as left:
+            package.main()
+        self.assertEqual(left.exception.code, "package.py: Python 3.8.18 is too old: run this with 3.9 or later")
 
     def test_binaries_for_another_machine_system_or_python_are_named(self):
         ours = next(pathlib.Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")).read_bytes()
@@ -359,6 +405,16 @@ class RefusedPrefix(unittest.TestCase):
     def test_no_interpreter(self):
         self.refused(f"no interpreter in {self.folder}: it needs bin/python3.X and lib/python3.X/os.py", self.folder)
 
+    def test_what_is_in_the_prefix(self):
+        (self.prefix(self.elf) / "bin/python3").symlink_to(f"python{VERSION}")
+        for inside in "bin", "bin/python3", f"bin/python{VERSION}":
+            text = f"PYTHON_PREFIX={self.folder}/{inside} lies in the interpreter's folder: pass {self.folder}\n"
+            self.refused(text, self.folder / inside)
+
+    def test_too_old(self):
+        text = f"{self.folder} has Python 3.8, which is too old: PYTHON_PREFIX needs 3.9 or later"
+        self.refused(text, self.prefix(self.elf, "3.8"))
+
     def test_a_virtual_environment(self):
         (self.folder / "pyvenv.cfg").write_text("home = /the/base/bin\n")
         self.refused(f"{self.folder} is a virtual environment of /the/base: use that", self.folder)
@@ -372,28 +428,51 @@ class RefusedPrefix(unittest.TestCase):
         self.refused("is built for musl, and Lambda has glibc", self.prefix(musl))
 
     def test_another_architecture(self):
+        self.refused("ARCH=aarch64: arm64 or x86_64\n", self.prefix(self.elf), "--arch", "aarch64")
         self.refused(f"is built for {self.ours}, the layer for {self.other}", self.prefix(self.elf), "--arch", self.other)
         foreign = self.prefix(self.elf[:18] + bytes([self.machine, 0]) + self.elf[20:])
         self.refused(f"is built for {self.other}, the layer for {self.ours}: choose with ARCH={self.other}", foreign)
 
     def test_another_architecture_and_version(self):
         # It does not run here, and this Python writes other bytecode than its.
-        foreign = self.prefix(self.elf[:18] + bytes([self.machine, 0]) + self.elf[20:], "3.4")
-        self.refused("add PYTHON=python3.4", foreign, "--arch", self.other)
+        foreign = self.prefix(self.elf[:18] + bytes([self.machine, 0]) + self.elf[20:], "3.99")
+        self.refused("add PYTHON=python3.99", foreign, "--arch", self.other)
 
 
 class Make(unittest.TestCase):
+    """The commands as a person types them, in a copy of the repository."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="make-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        for name in ("Makefile", "bootstrap", "runtime.py"):
+            shutil.copy(REPO / name, self.folder)
+        shutil.copytree(REPO / "tests/hello", self.folder / "tests/hello")
+        for name in ("package.py", "elf.py"):
+            shutil.copy(REPO / "tests" / name, self.folder / "tests")
+
+    def make(self, *words):
+        return subprocess.run(
+            ["make", "-s", *words], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60,
+        )
+
     def test_dist_and_layer(self):
-        """The commands as a person types them, into dist/ of a copy of the repository."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name in ("Makefile", "bootstrap", "runtime.py"):
-                shutil.copy(REPO / name, folder)
-            shutil.copytree(REPO / "tests/hello", f"{folder}/tests/hello")
-            for name in ("package.py", "elf.py"):
-                shutil.copy(REPO / "tests" / name, f"{folder}/tests")
-            subprocess.run(["make", "-s", "dist", "layer", f"PYTHON={sys.executable}"], cwd=folder, check=True, stdout=subprocess.PIPE)
-            self.assertIn("function.py", read(f"{folder}/dist/function.zip"))
-            self.assertEqual(list(read(f"{folder}/dist/layer.zip")), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
+        self.make("dist", "layer", f"PYTHON={sys.executable}").check_returncode()
+        self.assertIn("function.py", read(self.folder / "dist/function.zip"))
+        self.assertEqual(list(read(self.folder / "dist/layer.zip")), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
+
+    def test_no_python_or_one_that_is_too_old(self):
+        old = self.folder / "python3.8"
+        old.write_text(f"""#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 8, 18); exec(sys.argv[2])' "$@"\n""")
+        old.chmod(0o755)
+        for python in "python3.99", "", str(old):
+            for target in "run", "test", "lint", "fuzz", "dist", "layer", "create":
+                with self.subTest(python=python, target=target):
+                    made = self.make(target, f"PYTHON={python}")
+                    self.assertEqual((made.returncode, made.stdout), (2, ""))
+                    self.assertRegex(made.stderr, rf"\A.* PYTHON={re.escape(python)}: not found, or older than 3.9: name another, .*\n\Z")
+            for target in "help", "clean":
+                self.assertEqual(self.make(target, f"PYTHON={python}").stderr, "")
 
 
 if __name__ == "__main__":

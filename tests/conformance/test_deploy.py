@@ -38,7 +38,7 @@ class Deploy(unittest.TestCase):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="deploy-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         shutil.copytree(REPO / "tests/hello", cls.folder / "tests/hello")
-        for name in ("Makefile", "bootstrap", "runtime.py", "tests/deploy.py", "tests/package.py", "tests/elf.py"):
+        for name in ("Makefile", "bootstrap", "runtime.py", "tests/deploy.py", "tests/package.py", "tests/elf.py", "tests/runtime_api.py"):
             shutil.copy(REPO / name, cls.folder / name)
         for name in ("moto", "werkzeug"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -86,7 +86,7 @@ class Deploy(unittest.TestCase):
         self.assertEqual(status, 2, out + err)
         lines = [line for line in err.splitlines() if not line.startswith("make: ***")]
         self.assertEqual(len(lines), 1, err)
-        self.assertRegex(lines[0], r"^(deploy|package)\.py: .*" + re.escape(text))
+        self.assertRegex(lines[0], r"^((deploy|package)\.py: |(?=EVENT)).*" + re.escape(text))
 
     def uploads(self, bucket):
         """{name: the files of the zip that is there under it}"""
@@ -138,17 +138,39 @@ class Deploy(unittest.TestCase):
         self.assertEqual(sum("bin/python3" in files for files in self.uploads("os-only").values()), 1)
         self.made("delete", "STACK=os-only")
 
+    def test_the_interpreter_in_the_layer_compiles_the_function_too(self):
+        prefix = self.folder / "echoes"
+        for name in "bin", "lib/python3.99":
+            (prefix / name).mkdir(parents=True)
+        (prefix / "lib/python3.99/os.py").touch()
+        shutil.copy("/bin/echo", prefix / "bin/python3.99")
+        _, out, err = self.make("create", "BUCKET=no-such-bucket", f"PYTHON_PREFIX={prefix}")
+        self.assertRegex(out, r"(?m)^-B tests/package.py --arch \w+ layer .*\n-B tests/package.py --arch \w+ function ", err)
+
+    def test_arguments_are_looked_at_before_credentials(self):
+        def refused(text, *words):
+            self.refused(text, "create", *words, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+
+        runtime = f"RUNTIME={PYTHON}"
+        refused("BUCKET=name is missing", runtime)
+        refused("PYTHON_PREFIX=folder puts one into the layer", "BUCKET=wrapped")
+        refused("no folder /nowhere", "BUCKET=wrapped", "PYTHON_PREFIX=/nowhere")
+        refused(f"leave out {runtime} or PYTHON_PREFIX=/nowhere", "BUCKET=wrapped", runtime, "PYTHON_PREFIX=/nowhere")
+        for name in "nodejs22.x", "python3.8":
+            refused(f"RUNTIME={name} is neither provided.al2023 nor python3.9 or later", "BUCKET=wrapped", f"RUNTIME={name}")
+        refused("install it, or add PYTHON=/path/to/python3.99", "BUCKET=wrapped", "RUNTIME=python3.99")
+        refused("FUNCTION=nowhere: no such folder", "BUCKET=wrapped", runtime, "FUNCTION=nowhere")
+        refused("FUNCTION= is empty", "BUCKET=wrapped", runtime, "FUNCTION=")
+        refused("ARCH=aarch64: arm64 or x86_64", "BUCKET=wrapped", runtime, "ARCH=aarch64")
+
     def test_what_is_missing_is_said_in_one_line(self):
         runtime = f"RUNTIME={PYTHON}"
-        self.refused("BUCKET=name is missing", "create", runtime)
-        self.refused("PYTHON_PREFIX=folder puts one into the layer", "create", "BUCKET=wrapped")
-        self.refused("neither provided.al2023 nor python3.X", "create", "BUCKET=wrapped", "RUNTIME=nodejs22.x")
-        self.refused("python3.99 is not on this machine", "create", "BUCKET=wrapped", "RUNTIME=python3.99")
-        self.refused("no folder nowhere", "create", "BUCKET=wrapped", runtime, "FUNCTION=nowhere")
         self.refused("S3 Bucket does not exist", "create", "BUCKET=no-such-bucket", runtime)
         self.refused("Unable to locate credentials", "create", "BUCKET=wrapped", runtime, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
         self.refused("Could not connect to the endpoint", "invoke", AWS_ENDPOINT_URL="http://127.0.0.1:1")
-        self.refused("No such file", "invoke", "EVENT=@nowhere.json")
+        self.refused("EVENT=@nowhere.json: no such file", "invoke", "EVENT=@nowhere.json")
+        self.refused("EVENT=@Makefile is not JSON: ", "invoke", "EVENT=@Makefile")
+        self.refused("EVENT is not JSON: Expecting value: line 1 column 1", "invoke", "EVENT=bad")
         tools = self.folder / "no aws"
         tools.mkdir()
         (tools / "make").symlink_to(shutil.which("make"))
