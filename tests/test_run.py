@@ -1,5 +1,8 @@
 """`make run`, as someone uses it who wants to see a function work."""
 
+import concurrent.futures
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -10,7 +13,7 @@ import sys
 import tempfile
 import unittest
 
-from runtime_api import REPO, Lambda, function, pretty
+from runtime_api import REPO, Lambda, find_handler, function, pretty, read_event
 
 REPORT = re.compile(
     r"^REPORT RequestId: [0-9a-f-]{36}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms"
@@ -19,8 +22,16 @@ REPORT = re.compile(
 )
 
 
-def command(*variables):
+def make(*variables):
     return ["make", "-s", "run", f"PYTHON={sys.executable}", *variables]
+
+
+def script(*variables):
+    """What make starts, for tests that are not about make: a third faster."""
+    code = "import sys; sys.path.insert(0, 'tests'); import runtime_api; sys.exit(runtime_api.main(*sys.argv[1:]))"
+    given = dict(variable.split("=", 1) for variable in variables)
+    folder, handler = given.pop("TASK_ROOT", "tests/hello"), given.pop("HANDLER", "")
+    return ["env", *[f"{name}={value}" for name, value in given.items()], sys.executable, "-c", code, folder, handler]
 
 
 def caller(**variables):
@@ -32,18 +43,33 @@ def caller(**variables):
     }
 
 
-def run(*variables, **environment):
+def run(*variables, by=script, stderr=subprocess.PIPE, **environment):
     ran = subprocess.run(
-        command(*variables), cwd=REPO, env=caller(**environment), timeout=60,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        by(*variables), cwd=REPO, env=caller(**environment), timeout=60,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
     )
-    ran.stderr = ran.stderr.decode()
+    ran.stderr = (ran.stderr or b"").decode()
     return ran
+
+
+def screen(*variables, **environment):
+    """All that a terminal shows."""
+    return run(*variables, stderr=subprocess.STDOUT, **environment).stdout.decode()
+
+
+def duration(printed):
+    return float(re.search(r"(?m)^REPORT .*?\tDuration: (\S+) ms", printed)[1])
+
+
+def guess(root):
+    """The handler of a folder, when none is given."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return find_handler(root)
 
 
 class Value(unittest.TestCase):
     def test_the_example(self):
-        ran = run()
+        ran = run(by=make)
         self.assertEqual(ran.returncode, 0, ran.stderr)
         response = json.loads(ran.stdout)
         self.assertEqual(response["statusCode"], 200)
@@ -55,9 +81,9 @@ class Value(unittest.TestCase):
     def test_anyones_function_with_an_event_on_the_command_line(self):
         awkward = "it's \"5\" $HOME `pwd` $(PYTHON) # 100% \\ é"
         with function(function="def handler(event, context): return event") as root:
-            ran = run(f"TASK_ROOT={root}", "HANDLER=function.handler", f"EVENT={json.dumps([awkward])}")
+            ran = run(f"TASK_ROOT={root}", "HANDLER=function.handler", f"EVENT={json.dumps([awkward])}", by=make)
             self.assertEqual(json.loads(ran.stdout), [awkward], ran.stderr)
-            ran = run(EVENT=json.dumps([awkward]), TASK_ROOT=root)
+            ran = run(EVENT=json.dumps([awkward]), TASK_ROOT=root, by=make)
             self.assertEqual(json.loads(ran.stdout), [awkward], ran.stderr)
 
     def test_event_from_a_file(self):
@@ -74,9 +100,29 @@ class Value(unittest.TestCase):
         for file, name in (
             ("function", "handler"), ("lambda_function", "lambda_handler"), ("app", "lambda_handler"), ("orders", "handler"),
         ):
-            with self.subTest(file), function(**{file: f"def {name}(event, context): return __name__"}) as root:
-                ran = run(f"TASK_ROOT={root}")
-                self.assertEqual((ran.stdout, ran.returncode), (b'"%s"\n' % file.encode(), 0), ran.stderr)
+            with self.subTest(file), function(**{file: f"def {name}(event, context): pass"}) as root:
+                self.assertEqual(guess(root), f"{file}.{name}")
+
+    def test_handler_of_a_folder_that_has_the_runtime(self):
+        with function(hello="def handler(event, context): return 1", runtime="") as root:
+            ran = run(f"TASK_ROOT={root}")
+            self.assertEqual((ran.stdout, ran.returncode), (b"1\n", 0), ran.stderr)
+            self.assertTrue(ran.stderr.startswith("HANDLER=hello.handler\n"), ran.stderr)
+
+    def test_handler_that_is_no_def(self):
+        for source, name in {
+            "class Handler:\n    def __call__(self, event, context): return 1\n\nhandler = Handler()": "handler",
+            "try:\n    from other import one as lambda_handler\nexcept ImportError: pass": "lambda_handler",
+            "from other import *": "handler",
+            "# coding: latin-1\ndef handler(event, context): return len('\u00e9') if '\\d' else 0": "handler",
+            "def broken(:": "handler",
+        }.items():
+            with self.subTest(source), function(app=source.encode("latin-1"), other="") as root:
+                self.assertEqual(guess(root), f"app.{name}")
+
+    def test_log_without_a_line_break_at_its_end(self):
+        with function(function="def handler(event, context): print('no newline', end='')") as root:
+            self.assertRegex(screen(f"TASK_ROOT={root}"), r"\Ano newline\n\nnull\n\nREPORT ")
 
     def test_handler_in_a_package(self):
         with function(**{"shop/orders.py": "def place(event, context): return 'placed'"}) as root:
@@ -86,7 +132,7 @@ class Value(unittest.TestCase):
     def test_folder_with_a_space(self):
         with tempfile.TemporaryDirectory(prefix="my function ") as root:
             pathlib.Path(root, "function.py").write_text("def handler(event, context): return 1")
-            ran = run(f"TASK_ROOT={root}")
+            ran = run(f"TASK_ROOT={root}", by=make)
             self.assertEqual(ran.stdout, b"1\n", ran.stderr)
 
     def test_callers_variables_reach_the_function(self):
@@ -118,7 +164,7 @@ class Mistake(unittest.TestCase):
     """Of the person: one line that says what and where, and a non-zero exit."""
 
     def check(self, message, *variables):
-        ran = run(*variables)
+        ran = run(*variables, by=make)
         self.assertNotEqual(ran.returncode, 0)
         self.assertEqual(ran.stdout, b"")
         lines = [line for line in ran.stderr.splitlines() if not line.startswith("make: ")]
@@ -128,12 +174,24 @@ class Mistake(unittest.TestCase):
     def test_task_root(self):
         self.check("TASK_ROOT=nowhere: no such folder", "TASK_ROOT=nowhere")
         self.check("TASK_ROOT=Makefile: pass the folder", "TASK_ROOT=Makefile")
+        self.check("TASK_ROOT= is empty: pass the folder", "TASK_ROOT=")
 
     def test_event(self):
         self.check("EVENT=@nowhere.json: no such file", "EVENT=@nowhere.json")
-        self.check("EVENT=@tests: Is a directory", "EVENT=@tests")
-        self.check("EVENT=@Makefile is not JSON: ", "EVENT=@Makefile")
-        self.check("EVENT is not JSON: Expecting value: line 1 column 7", 'EVENT={"k": ')
+        with function(**{"file.json": "{"}) as root:
+            for event, message in {
+                "@": "EVENT=@: pass the file's name as well, as in EVENT=@event.json",
+                f"@{root}": f"EVENT=@{root}: Is a directory",
+                f"@{root}/file.json": f"EVENT=@{root}/file.json is not JSON: ",
+                '{"k": ': "EVENT is not JSON: Expecting value: line 1 column 7",
+                f"{root}/file.json": f"(a file is EVENT=@{root}/file.json)",
+                "[NaN]": "EVENT is not JSON: it has NaN",
+                "-Infinity": "EVENT is not JSON: it has -Infinity",
+            }.items():
+                with self.subTest(event), self.assertRaises(SystemExit) as raised:
+                    read_event(event, root)
+                self.assertIn(message, raised.exception.code)
+                self.assertNotIn("\n", raised.exception.code)
 
     def test_event_in_the_folder(self):
         with function(function="def handler(event, context): return event", **{"event.json": "{'k': 1}"}) as root:
@@ -144,6 +202,13 @@ class Mistake(unittest.TestCase):
             self.check(f"TASK_ROOT={root} has one.py, two.py: pass HANDLER=file.function", f"TASK_ROOT={root}")
         with function() as root:
             self.check(f"TASK_ROOT={root} has no .py file: pass HANDLER=file.function", f"TASK_ROOT={root}")
+        for source, message in {
+            "handlers = []\ndef _helper(): pass\ndef my_function(event, context): lambda: 1": "my_function: pass HANDLER=thing.my_function",
+            "def one(): pass\nif True:\n    async def two(): pass": "one, two: pass HANDLER=thing.function",
+        }.items():
+            with function(thing=source) as root, self.assertRaises(SystemExit) as raised:
+                guess(root)
+            self.assertEqual(raised.exception.code, f"thing.py defines {message}")
 
 
 class Failure(unittest.TestCase):
@@ -193,6 +258,32 @@ class Failure(unittest.TestCase):
                     self.assertTrue(ran.stderr.startswith(logged.replace("\r", "\n")), ran.stderr)
                     self.assertRegex(ran.stderr, r"(?m)^REPORT RequestId: .*\tInit Duration: ")
 
+    def test_name_without_a_dot(self):
+        with function(function="def handler(event, context): return 1") as root:
+            for handler in "function/handler", ".handler":
+                with self.subTest(handler):
+                    ran = run(f"TASK_ROOT={root}", f"HANDLER={handler}")
+                    self.assertIn("errorType", json.loads(ran.stdout))
+                    self.assertNotEqual(ran.returncode, 0)
+                    hint = f"HANDLER={handler}: it is file.function, as in function.handler"
+                    self.assertRegex(ran.stderr, rf"(?s)\A\[ERROR\] .*\n{hint}\nREPORT ")
+
+    def test_handler_for_a_folder_that_was_not_given(self):
+        ran = run("HANDLER=orders.handler")
+        self.assertRegex(ran.stderr, r"\ATASK_ROOT=tests/hello\n\[ERROR\] .* No module named 'orders'")
+        with function(orders="def handler(event, context): return 1") as root:
+            self.assertNotIn("TASK_ROOT", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
+
+    def test_import_that_does_not_end(self):
+        code = "import runtime_api as r, sys; r.LONGEST_INIT = 1; sys.exit(r.main(*sys.argv[1:]))"
+        with function(**{"shop/orders.py": "import threading\nthreading.Event().wait(60)"}) as root:
+            ran = subprocess.run(
+                [sys.executable, "-c", code, root, "shop.orders.place"], cwd=REPO / "tests", env=caller(TIMEOUT="30"),
+                timeout=30, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+        self.assertEqual((ran.returncode, ran.stdout), (1, b""), ran.stderr)
+        self.assertRegex(ran.stderr, rb"\AInit timed out: the import of shop/orders.py has not ended after 1 s: .*\nREPORT .*\n\Z")
+
     def test_process_that_ends(self):
         source = """
             import os, signal
@@ -202,34 +293,53 @@ class Failure(unittest.TestCase):
         """
         with function(function=source) as root:
             for event, error in (
-                ("7", "with error: exit status 7"), ("null", "with error: signal SIGSEGV"), ("0", "without providing a reason"),
+                ("7", "with error: exit status 7"), ("null", "with error: signal: segmentation fault"), ("0", "without providing a reason"),
             ):
                 ran = run(f"TASK_ROOT={root}", f"EVENT={event}")
                 self.assertNotEqual(ran.returncode, 0)
                 self.assertEqual(ran.stdout, b"")
-                self.assertRegex(ran.stderr, rf"\Abefore\n(?s:.*)RequestId: \S+ Error: Runtime exited {error}\nREPORT ")
+                self.assertRegex(ran.stderr, rf"\Abefore\nRequestId: \S+ Error: Runtime exited {error}\nREPORT ")
+                self.assertRegex(ran.stderr, r"\tStatus: error\tError Type: Runtime.ExitError\n")
 
     def test_sys_exit(self):
-        with function(function="import sys\ndef handler(event, context): sys.exit(0)") as root:
-            self.fails(run(f"TASK_ROOT={root}"), "SystemExit")
+        with function(function="import sys\ndef handler(event, context): sys.exit(event)") as root:
+            for event, error in (("3", "with error: exit status 3"), ("0", "without providing a reason")):
+                ran = run(f"TASK_ROOT={root}", f"EVENT={event}")
+                self.fails(ran, "SystemExit")
+                self.assertRegex(ran.stderr, rf"\n\nRequestId: \S+ Error: Runtime exited {error}\nREPORT .*\tError Type: Runtime.ExitError\n")
+
+    def test_end_after_the_response(self):
+        source = """
+            import os
+            class Last(bytes):
+                def __del__(self): os._exit(3)
+            def handler(event, context):
+                return Last(b"all")
+        """
+        with function(function=source) as root:
+            ran = run(f"TASK_ROOT={root}")
+        self.assertEqual(ran.stdout, b"all")
+        self.assertNotEqual(ran.returncode, 0)
+        self.assertIn("Runtime exited with error: exit status 3\n", ran.stderr)
 
     def test_response_over_6_mb(self):
         with function(function="def handler(event, context): return 'x' * 7_000_000") as root:
             self.fails(run(f"TASK_ROOT={root}"), "Function.ResponseSizeTooLarge")
+            self.assertRegex(screen(f"TASK_ROOT={root}"), r'\Aruntime: POST .* 413 .*\n\n\{\n  "errorMessage": ')
 
 
 class Live(unittest.TestCase):
     """What shows while the function still works. It waits at a named pipe until the test lets it go on."""
 
-    def start(self, source):
+    def start(self, source, stderr=subprocess.PIPE):
         context = function(function=source)
         root = context.__enter__()
         self.addCleanup(context.__exit__, None, None, None)
         self.gate = os.path.join(root, "gate")
         os.mkfifo(self.gate)
         process = subprocess.Popen(
-            command(f"TASK_ROOT={root}"), cwd=REPO, env=caller(GATE=self.gate), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            make(f"TASK_ROOT={root}"), cwd=REPO, env=caller(GATE=self.gate), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
         )
         self.addCleanup(process.__exit__, None, None, None)
         self.addCleanup(self.end, process)
@@ -279,6 +389,19 @@ class Live(unittest.TestCase):
         self.go_on()
         self.assertEqual(process.communicate()[0], b'"done"\n')
 
+    def test_log_in_a_line_of_a_stream(self):
+        process = self.start("""
+            import os
+            def handler(event, context):
+                yield "begun"
+                open(os.environ["GATE"]).close()
+                print("log", end="")
+                yield "ended"
+        """, stderr=subprocess.STDOUT)
+        self.assertEqual(process.stdout.read(6), b"\nbegun")
+        self.go_on()
+        self.assertRegex(process.communicate()[0], rb"\A\nlog\nended\n\nREPORT ")
+
     def test_ctrl_c(self):
         process = self.start("""
             import os
@@ -310,6 +433,23 @@ class Stream(unittest.TestCase):
         self.assertIn('  "errorMessage": "late",\n', ran.stderr)
         self.assertRegex(ran.stderr, REPORT)
 
+    def test_error_in_the_middle_comes_after_what_was_sent(self):
+        source = """
+            def handler(event, context):
+                yield "some"
+                yield "more"
+                raise ValueError("late")
+        """
+        with function(function=source) as root:
+            for form in "Text", "JSON":
+                shown = screen(f"TASK_ROOT={root}", AWS_LAMBDA_LOG_FORMAT=form)
+                log = r'Traceback .*\n(?:\xa0\xa0.*\n)+' if form == "Text" else ''
+                self.assertRegex(shown, r'\A\nsomemore\n(\[ERROR\] V|{"timestamp").*\n' + log + r'\n\{\n  "errorMessage": "late",\n')
+
+    def test_duration_is_that_of_the_whole(self):
+        with function(function="import time\ndef handler(event, context):\n    yield 'a'\n    time.sleep(0.1)") as root:
+            self.assertGreaterEqual(duration(run(f"TASK_ROOT={root}").stderr), 100)
+
     def test_process_that_ends_in_the_middle(self):
         source = """
             import os
@@ -337,9 +477,22 @@ class Timeout(unittest.TestCase):
         self.assertEqual(ran.stdout, b"")
         self.assertRegex(ran.stderr, r"(?s)function.py\", line 3 in handler.* in RequestId: [0-9a-f-]{36}\n.* Task timed out after 1.00 seconds\n")
 
+    def test_in_the_middle_of_a_stream(self):
+        def shown(rest):
+            source = f"import threading, time\ndef handler(event, context):\n    yield 'begun'\n    {rest}"
+            with function(function=source) as root:
+                return screen(f"TASK_ROOT={root}", "TIMEOUT=1")
+
+        rests = "threading.Event().wait()", "while True: time.sleep(0.01); yield ''", "while True: time.sleep(0.01); yield '.'"
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # each takes its second
+            for text in pool.map(shown, rests):
+                hint = r"\(PYTHONFAULTHANDLER=1 shows where\)"
+                self.assertRegex(text, rf"\A\nbegun\.*\n[0-9a-f-]{{36}} Task timed out after 1.00 seconds {hint}\nREPORT ")
+                self.assertGreaterEqual(duration(text), 1000)
+
     def test_is_no_number_of_seconds(self):
-        for timeout in "x", "0", "901", "-1":
-            ran = run(f"TIMEOUT={timeout}")
+        for timeout in "x", "0", "901":
+            ran = run(f"TIMEOUT={timeout}", by=make)
             self.assertNotEqual(ran.returncode, 0)
             self.assertRegex(ran.stderr, rf"\ATIMEOUT={timeout}: seconds from 1 to 900\nmake: ")
 

@@ -110,12 +110,24 @@ class RuntimeApi(unittest.TestCase):
             self.assertEqual(answer.wait_chunks(1), [b"a"])
             self.assertTrue(answer.streaming)
             self.assertFalse(answer.done)
+            before = time.monotonic()
             client.send(b"2\r\nbc\r\n0\r\nB: end\r\n\r\n")
             self.assertEqual(b"".join(answer.stream()), b"abc")
             self.assertEqual(client.receive()[0], 202)
             self.assertEqual([data for _, data in answer.chunks], [b"a", b"bc"])
             self.assertTrue(answer.complete)
+            self.assertGreaterEqual(answer.ended, before)
             self.assertEqual(dict(answer.trailers), {"B": "end"})
+
+    def test_echo_has_log_and_bodies_in_their_order(self):
+        source = "import os\ndef handler(event, context):\n    os.write(1, b'first')\n    yield 'second'"
+        came = []
+        with function(function=source) as root:
+            lambda_ = Lambda(root, start=False, echo=lambda data, request=None: came.append((data, request)))
+            with lambda_:
+                lambda_.start()
+                answer = lambda_.invoke()
+        self.assertEqual(came, [(b"first", None), (b"second", answer)])
 
     def test_a_stream_that_is_cut(self):
         with self.api() as lambda_:
