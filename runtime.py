@@ -430,12 +430,16 @@ def _parse_head(lines: "list[str]") -> "tuple[int, bool, Headers]":
     return int(status), version == "HTTP/1.1 " and "close" not in fields.get("connection", "").lower(), fields
 
 
+_TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of RFC 9110, 5.6.2
+
+
 def _parse_fields(lines: "list[str]") -> "Headers":
     fields: "Headers" = {}
     for line in lines:
         name, colon, value = line.partition(":")
         lower = name.lower()
-        if not colon or not lower or lower.strip("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"):
+        # ASCII: the Kelvin sign is a letter whose lower case is a "k".
+        if not (colon and name and name.isascii()) or lower.strip(_TOKEN):
             raise _ApiError(f"sent a broken header line: {line[:80]!r}")
         if lower not in ("connection", "transfer-encoding") and len(_names) < 100:
             _names[name] = lower
@@ -1276,7 +1280,7 @@ def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_C
         if connection.sock is not None:
             connection.sock.setblocking(False)
     tasks = [loop.create_task(coroutine) for coroutine in loops]
-    for task in tasks:
+    for task in tasks:  # the first that ends stops the loop; it goes on for what is cancelled below
         task.add_done_callback(lambda _: connections[0].ending or loop.stop())
     try:
         loop.run_forever()
