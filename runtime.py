@@ -129,9 +129,9 @@ class _Connection:
                     raise
                 data = b""
             if data:
-                self.heard = _monotonic()
                 if data == self.accepted:
                     return 202, {}, b""
+                self.heard = _monotonic()
                 answer = _plain_answer(data)
                 if answer is None:
                     answer = await self.answer(data)
@@ -1104,7 +1104,8 @@ async def _invoke(
         if not shared:
             _only_invocation = context
             if context.trace_id:
-                os.environ["_X_AMZN_TRACE_ID"] = context.trace_id
+                # 1 us less than os.environ, which encodes the name as well.
+                os.environb[b"_X_AMZN_TRACE_ID"] = context.trace_id.encode("utf-8", "surrogateescape")
             else:
                 os.environ.pop("_X_AMZN_TRACE_ID", None)
         event = _unmarshal(body, headers.get("content-type"))
