@@ -554,6 +554,8 @@ class Broken(Case):
             start + b"Transfer-Encoding: gzip\r\n\r\n{}",
             start + b"Transfer-Encoding: chunked\r\n\r\nz\r\n{}\r\n0\r\n\r\n",
             start + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+            start + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+            start + b"Transfer-Encoding: chunked\r\n\r\n" + b"2".zfill(17) + b"\r\n{}\r\n0\r\n\r\n",
             start + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n",
             start + b"no colon\r\nContent-Length: 2\r\n\r\n{}",
             start + b"Bad Name: x\r\nContent-Length: 2\r\n\r\n{}",
@@ -596,6 +598,15 @@ class Broken(Case):
     def test_of_another_kind(self):
         # A server that is no Runtime API may well keep the connection open.
         self.broken(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"220 smtp.example ESMTP\r\n\r\n", close=False)
+
+    def test_head_that_does_not_end(self):
+        line = b"X: " + b"x" * 5000 + b"\r\n"
+        for name, raw in (("lines", line * 300), ("a line", b"X: " + b"x" * 1_500_000)):
+            with self.subTest(name):
+                lambda_ = self.start(start=False)
+                lambda_.answers("next", Fault(raw=b"HTTP/1.1 200 OK\r\n" + raw))  # and the connection stays open
+                lambda_.start()
+                self.ends(lambda_, "more than 1048576 bytes")
 
     def test_answers_to_a_post(self):
         for raw in b"HTTP/1.1 202 Acc", b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n{}", b"nonsense\r\n\r\n":
