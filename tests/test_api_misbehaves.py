@@ -555,6 +555,7 @@ class Broken(Case):
             start + b"Transfer-Encoding: chunked\r\n\r\nz\r\n{}\r\n0\r\n\r\n",
             start + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
             start + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+            start + b"Transfer-Encoding: chunked\r\n\r\n2;\n{}\r\n0\r\n\r\n",
             start + b"Transfer-Encoding: chunked\r\n\r\n" + b"2".zfill(17) + b"\r\n{}\r\n0\r\n\r\n",
             start + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n",
             start + b"no colon\r\nContent-Length: 2\r\n\r\n{}",

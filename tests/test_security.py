@@ -12,7 +12,7 @@ from runtime_api import Fault, Lambda, function
 
 ODD = [
     "with space", "tab\tinside", "100%", "%0d%0aX-Injected: 1", "\\r\\nX-Injected: 1", "a/b/../../c", "a?b=c#d", "é\u2028\U0001f600",
-    "'\"<>;,&", "a, b", "\x01\x0b\x0c\x1b[31m\x7f", "x" * 5000, "..", "0",
+    "'\"<>;,&", "a, b", "\x01\x0b\x0c\x1b[31m\x7f", "x" * 5000, "..", "0", "é",
 ]  # fmt: skip
 
 
@@ -60,6 +60,13 @@ class Injection(unittest.TestCase):
             request = api.request()
             self.assertEqual(urllib.parse.unquote_to_bytes(request.request_id), b"\xff\xfe\x80")
             self.assertEqual(json.loads(request.body)["requestId"], "\udcff\udcfe\udc80")
+
+    def test_trace_ids_that_are_not_utf_8(self):
+        source = "import os\ndef handler(event, context): return list(os.environb[b'_X_AMZN_TRACE_ID'])"
+        with function(function=source) as root, RawApi() as api, api.start(root):
+            api.request()
+            api.send(event("id", b"0").replace(b"\r\n", b"\r\nLambda-Runtime-Trace-Id: \xff\xe9\r\n", 1))
+            self.assertEqual(json.loads(api.request().body), [0xFF, 0xE9])
 
     def test_invocation_ids(self):
         """Sent back as they came where a header can carry that, with escapes otherwise."""

@@ -8,6 +8,8 @@ import pathlib
 import socket
 import unittest
 
+from raw_api import RawApi
+from raw_api import event as plain_event
 from runtime_api import Fault, Lambda, function, head, tell
 
 HTTP = "application/vnd.awslambda.http-integration-response"
@@ -1001,6 +1003,27 @@ class Interrupted(unittest.TestCase):
                         self.assertRegex(second.recv(65536), rb"\AGET /2018-06-01/runtime/invocation/next ")
                 lambda_.wait_for(lambda: "stream of one was cut off" in lambda_.stderr)
                 self.assertIn("[ERROR] RuntimeError: too late", lambda_.log)
+
+
+class LostWhileTheFunctionRuns(unittest.TestCase):
+    def test_before_the_first_chunk(self):
+        """The stream goes out on another connection: it could not be made twice."""
+        source = """
+            def handler(event, context):
+                open("ready").close()
+                yield open("go").read()
+        """
+        for reset in False, True:
+            with self.subTest(reset=reset), function(function=source) as root, RawApi() as api, api.start(root):
+                for name in "ready", "go":
+                    os.mkfifo(f"{root}/{name}")
+                api.request()
+                api.send(plain_event("one", b"{}"))
+                tell(f"{root}/ready")
+                api.hang_up(reset=reset)
+                tell(f"{root}/go", "chunk")
+                request = api.request()
+                self.assertEqual((request.request_id, request.kind, request.body), ("one", "response", b"chunk"))
 
 
 class Buffer(unittest.TestCase):
