@@ -605,7 +605,7 @@ BOUNDS = [  # what, its samples, unit, of whom at most (at least, where more is 
     ("cold start", "cold", MS, {"awslambdaric": 0.70, "floor": 1.15}),
     ("cold start, function imports json and logging", "cold, imports", MS, {"awslambdaric": 0.90}),
     ("cold start, nothing compiled of either", "cold, sources", MS, {"awslambdaric": 0.85}),
-    ("cold start from source, the others compiled", "cold, source", MS, {"awslambdaric": 0.85}),
+    ("cold start from source, the others compiled", "cold, source", MS, {"awslambdaric": None}),  # for comparison
     ("warm round trip, small event", "warm", US, {"awslambdaric": 0.27, "its 3.11 mode": 0.55, "floor": 1.15}),
     ("processor time per invocation", "warm, processor", US, {"awslambdaric": 0.20}),
     ("resident memory, warm", "warm, resident", MB, {"awslambdaric": 0.82}),
@@ -648,6 +648,9 @@ def table(rows, columns):
                 verdicts.append(f"{'met' if ours < bound else 'NOT met'}: under {bound} {unit[1]}")
                 continue
             ratio = ours / statistics.median(samples[other])
+            if bound is None:
+                verdicts.append(f"{ratio:.2f} of {other}")
+                continue
             met = ratio >= bound if unit is GB else ratio <= bound
             verdicts.append(f"{'met' if met else 'NOT met'}: {ratio:.2f} of {other} (bound {bound:.2f})")
         print(f"| {label} | {' | '.join(cell(samples.get(name), unit) for name in columns)} | {'; '.join(verdicts)} |")
