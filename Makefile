@@ -32,7 +32,7 @@ lint: $(LINT_INSTALLED)  ## mypy --strict on runtime.py as the oldest and the ne
 	@for version in 3.9 3.13; do \
 	    build/lint/bin/mypy --strict --python-version $$version --cache-dir build/lint/mypy runtime.py || exit; \
 	done
-	@build/lint/bin/ruff check --quiet .
+	@build/lint/bin/ruff check --quiet runtime.py tests
 	@build/lint/bin/ruff format --diff --quiet runtime.py
 
 $(LINT_INSTALLED):

@@ -16,7 +16,6 @@ The Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 # modules: `import json` costs 9 ms and `import socket` 8 where `python -c pass` takes 14.
 import _json
 import _socket
-import itertools
 import marshal
 import os
 import sys
@@ -837,13 +836,16 @@ def _frames(traceback: "Optional[TracebackType]") -> "list[Frame]":
 
 def _stack_trace(frames: "list[Frame]") -> "list[str]":
     """The frames as Python prints them, a repeated one three times."""
-    trace = []
-    for (file, line, name, source), group in itertools.groupby(frames):
-        count = len(list(group))
-        entry = f'  File "{file}", line {line}, in {name}\n' + (f"    {source}\n" if source else "")
-        trace += [entry] * min(count, 3)
-        if count > 3:
-            trace.append(f"  [Previous line repeated {count - 3} more time{'s' if count > 4 else ''}]\n")
+    trace, times = [], 0
+    for frame, following in zip(frames, [*frames[1:], None]):
+        file, line, name, source = frame
+        times += 1
+        if times <= 3:
+            trace.append(f'  File "{file}", line {line}, in {name}\n' + (f"    {source}\n" if source else ""))
+        if frame != following:
+            if times > 3:
+                trace.append(f"  [Previous line repeated {times - 3} more time{'s' if times > 4 else ''}]\n")
+            times = 0
     return trace
 
 
@@ -1007,7 +1009,7 @@ class _LoggingHook:
             return spec
 
         def load_and_set_up(module: "Any") -> None:
-            sys.meta_path.remove(self)
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
             spec.loader.exec_module = load  # type: ignore[union-attr, method-assign]
             load(module)
             _set_up_logging()

@@ -460,7 +460,7 @@ def cold():
         add("cold, interpreter", "floor", time.perf_counter() - start)
     for name in PEERS[1:]:
         DATA.setdefault("cold, source", {})[name] = DATA["cold"][name]
-    DATA["cold, sources"]["this runtime"] = DATA["cold, source"]["this runtime"]
+    DATA.setdefault("cold, sources", {})["this runtime"] = DATA["cold, source"]["this runtime"]
 
 
 @contextlib.contextmanager

@@ -462,7 +462,7 @@ class Imports(unittest.TestCase):
                 return [modules, sorted(sys.modules)]
         """
         heavy = {"logging", "json", "socket", "asyncio", "typing", "traceback", "re", "http", "email", "ssl", "urllib", "decimal"}
-        heavy |= {"base64", "selectors", "threading", "contextvars", "enum", "functools", "collections", "warnings", "inspect"}
+        heavy |= {"base64", "itertools", "selectors", "threading", "contextvars", "enum", "functools", "collections", "warnings", "inspect"}
         with function(function=source) as root, Lambda(root) as lambda_:
             self.assertEqual(lambda_.invoke("stream").body, b"x")
             at_import, after = lambda_.invoke().json

@@ -113,7 +113,7 @@ class FunctionZip(Folder):
         first = self.output.read_bytes()
         for path in self.folder.rglob("*.py"):
             os.utime(path, (1, 1))
-        self.pack(PYTHONHASHSEED="2", TZ="Asia/Tokyo", SOME="variable" * 100, PYTHONPYCACHEPREFIX="/nowhere", PYTHONOPTIMIZE="2")
+        self.pack(PYTHONHASHSEED="2", TZ="Asia/Tokyo", SOME="variable" * 100, PYTHONPYCACHEPREFIX=f"{self.folder}/cache", PYTHONOPTIMIZE="2")
         self.assertEqual(first, self.output.read_bytes())
 
     def test_same_code_same_bytes_whoever_else_uses_its_names(self):
