@@ -6,7 +6,7 @@ $(if $(shell 2>/dev/null $(PYTHON) -c 'import sys; print("x" * (sys.version_info
     PYTHON=$(PYTHON): not found, or older than 3.9: name another, as in PYTHON=python3.13))
 endif
 .DEFAULT_GOAL := help
-.PHONY: help run test test-a-m test-n-z lint fuzz conformance bench dist layer create invoke update delete clean
+.PHONY: help run test lint fuzz conformance bench dist layer create invoke update delete clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,14 +16,17 @@ TASK_ROOT ?= tests/hello
 override EVENT := $(value EVENT)
 export TASK_ROOT HANDLER EVENT TIMEOUT
 run:  ## invoke a function once: TASK_ROOT=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json, TIMEOUT=3
-	@$(PYTHON) tests/runtime_api.py "$$TASK_ROOT" "$$HANDLER"
+	@$(PYTHON) tests/miniature run "$$TASK_ROOT" "$$HANDLER"
 
+# The rooms of tests/ that `make test` enters, as many at a time as there are processors.
+ROOMS := handlers lifecycle protocol miniature deploy
+.PHONY: $(ROOMS:%=test-%)
 PYTHONFLAGS ?=
-test:  ## the tests: standard library only, no network, under a minute; PYTHONFLAGS="-W error -X dev" as CI runs them
-	@$(MAKE) -s -j2 test-a-m test-n-z
-# Two halves at a time; 33 s each. The tests that call make shall not find this one's flags.
-test-a-m test-n-z:
-	@MAKEFLAGS= $(PYTHON) $(PYTHONFLAGS) -m unittest discover -s tests -p 'test_[$(@:test-%=%)]*.py'
+test:  ## the tests: standard library only, no network, under a minute; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
+	@$(MAKE) -s -k -j$$(getconf _NPROCESSORS_ONLN) $(if $(filter output-sync,$(.FEATURES)),-O) $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
+# In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
+$(ROOMS:%=test-%):
+	@cd tests && MAKEFLAGS= $(PYTHON) $(PYTHONFLAGS) -m unittest discover -s $(@:test-%=%)
 
 # A stamp for each set of versions: a second run installs nothing.
 LINT := mypy==1.19.1 ruff==0.17.6
@@ -42,8 +45,8 @@ $(LINT_INSTALLED):
 
 H11 := build/h11-0.16.0
 fuzz: $(H11)/h11  ## a hostile Runtime API: SEED=7 CASES=10000; then 100,000 invocations that are counted: INVOCATIONS=100000
-	@PYTHONPATH=$(H11) $(PYTHON) tests/fuzz.py --h11 $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(CASES),--cases $(CASES))
-	@INVOCATIONS=$(or $(INVOCATIONS),100000) $(PYTHON) -m unittest discover -s tests -p test_counting.py
+	@PYTHONPATH=$(H11) $(PYTHON) tests/protocol/fuzz.py --h11 $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(CASES),--cases $(CASES))
+	@cd tests && INVOCATIONS=$(or $(INVOCATIONS),100000) $(PYTHON) -m unittest discover -s protocol -p test_counting.py
 
 $(H11)/h11:
 	@PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
@@ -51,28 +54,28 @@ $(H11)/h11:
 FUNCTION ?= tests/hello
 export FUNCTION PYTHON_PREFIX ARCH
 dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
-	@$(PYTHON) tests/package.py function "$$FUNCTION"
+	@$(PYTHON) tests/deploy/package.py function "$$FUNCTION"
 
 layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
-	@$(PYTHON) tests/package.py layer $(if $(PYTHON_PREFIX),--prefix "$$PYTHON_PREFIX")
+	@$(PYTHON) tests/deploy/package.py layer $(if $(PYTHON_PREFIX),--prefix "$$PYTHON_PREFIX")
 
 export STACK BUCKET RUNTIME
 create:  ## the example on AWS: BUCKET=name, PYTHON_PREFIX=folder or RUNTIME=python3.13, STACK=name, ARCH=arm64
-	@$(PYTHON) tests/deploy.py create
+	@$(PYTHON) tests/deploy/deploy.py create
 
 update: create  ## the same, after a change
 
 invoke:  ## invoke what `make create` made: STACK=name, EVENT='{"k": 1}' or EVENT=@event.json
-	@$(PYTHON) tests/deploy.py invoke
+	@$(PYTHON) tests/deploy/deploy.py invoke
 
 delete:  ## delete what `make create` made: STACK=name
-	@$(PYTHON) tests/deploy.py delete
+	@$(PYTHON) tests/deploy/deploy.py delete
 
 conformance:  ## beside awslambdaric and under two emulators, from PyPI; TESTS=test_emulator for some
 	@$(PYTHON) tests/conformance/run.py $(TESTS)
 
 bench:  ## beside awslambdaric and a floor, in three minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
-	@$(PYTHON) tests/bench.py $(ONLY)
+	@$(PYTHON) tests/bench/bench.py $(ONLY)
 
 clean:  ## remove build/ and dist/
 	@rm -rf build dist

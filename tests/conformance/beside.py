@@ -5,7 +5,7 @@ import json
 import re
 import sys
 
-from runtime_api import Lambda
+from miniature import Lambda
 
 
 class Recording:

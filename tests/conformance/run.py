@@ -73,7 +73,7 @@ def main():
     for name in EMULATORS:
         unpack(name, python)
     tests = sys.argv[1:] or ["discover", "--start-directory", HERE]
-    os.environ["PYTHONPATH"] = f"{HERE}:{HERE.parent}"
+    os.environ["PYTHONPATH"] = f"{HERE}:{HERE.parent}:{HERE.parent / 'deploy'}"
     os.execv(python, [python, "-m", "unittest", *tests])
 
 

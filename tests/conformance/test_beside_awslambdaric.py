@@ -15,7 +15,7 @@ import unittest
 
 from beside import play_both
 from functions import FUNCTIONS, INITS, LEVELS, LOGS_AT_ALL_LEVELS, Invocation, line_ends
-from runtime_api import function
+from miniature import function
 
 # Plays all functions that need no process of their own: the request id says which is meant.
 DISPATCHER = """

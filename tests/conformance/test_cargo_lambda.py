@@ -16,7 +16,7 @@ import tempfile
 import unittest
 
 from emulator import BOOTSTRAP, BUILD, Program, free_port
-from runtime_api import function
+from miniature import function
 
 CARGO = """#!/bin/sh
 # `cargo metadata`, on one line.

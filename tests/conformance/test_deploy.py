@@ -37,9 +37,10 @@ class Deploy(unittest.TestCase):
         # A copy, so that what is built does not get in the way of the repository's own build/ and dist/.
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="deploy-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        shutil.copytree(REPO / "tests/hello", cls.folder / "tests/hello")
-        for name in ("Makefile", "bootstrap", "runtime.py", "tests/deploy.py", "tests/package.py", "tests/elf.py", "tests/runtime_api.py"):
+        for name in ("Makefile", "bootstrap", "runtime.py"):
             shutil.copy(REPO / name, cls.folder / name)
+        for name in ("tests/hello", "tests/deploy", "tests/miniature"):
+            shutil.copytree(REPO / name, cls.folder / name)
         for name in ("moto", "werkzeug"):
             logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", "Tried to parse AWS::")  # what moto's CloudFormation does not have
@@ -145,7 +146,7 @@ class Deploy(unittest.TestCase):
         (prefix / "lib/python3.99/os.py").touch()
         shutil.copy("/bin/echo", prefix / "bin/python3.99")
         _, out, err = self.make("create", "BUCKET=no-such-bucket", f"PYTHON_PREFIX={prefix}")
-        self.assertRegex(out, r"(?m)^-B tests/package.py --arch \w+ layer .*\n-B tests/package.py --arch \w+ function ", err)
+        self.assertRegex(out, r"(?m)^-B tests/deploy/package.py --arch \w+ layer .*\n-B tests/deploy/package.py --arch \w+ function ", err)
 
     def test_arguments_are_looked_at_before_credentials(self):
         def refused(text, *words):
@@ -180,7 +181,7 @@ class Deploy(unittest.TestCase):
 class Template(unittest.TestCase):
     def test_cfn_lint(self):
         result = subprocess.run(
-            [f"{BIN}/cfn-lint", REPO / "tests/hello/template.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [f"{BIN}/cfn-lint", REPO / "tests/deploy/template.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.assertEqual((result.returncode, result.stdout), (0, ""))
 

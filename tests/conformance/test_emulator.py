@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 from emulator import BOOTSTRAP, Emulator, can_unshare
-from runtime_api import function
+from miniature import function
 
 FUNCTION = """
     import logging

@@ -15,10 +15,11 @@ import unittest
 
 import boto3
 import botocore.config
+
 from beside import play_both
 from emulator import BOOTSTRAP, Emulator
 from functions import Invocation
-from runtime_api import REPO, Lambda, function
+from miniature import REPO, Lambda, function
 
 EVENT = json.loads(pathlib.Path(REPO, "tests/hello/event.json").read_text())
 

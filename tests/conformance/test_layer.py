@@ -11,10 +11,11 @@ import tempfile
 import unittest
 import zipfile
 
-import package
-from elf import Elf
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
+
+import package
+from elf import Elf
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ assert decimal.Decimal(1) / 8 == decimal.Decimal("0.125")
 
 def build(output, prefix, *options, **environment):
     result = subprocess.run(
-        [sys.executable, REPO / "tests/package.py", *options, "layer", "--prefix", prefix, "--output", output],
+        [sys.executable, REPO / "tests/deploy/package.py", *options, "layer", "--prefix", prefix, "--output", output],
         env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
     )
     if result.returncode:

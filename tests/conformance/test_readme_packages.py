@@ -1,13 +1,13 @@
-"""The README's Python examples that need packages, run as they stand there; ../test_readme.py has the others."""
+"""The README's Python examples that need packages, run as they stand there; tests/miniature/test_readme.py has the others."""
 
 import json
 import textwrap
 import unittest
 
 from functions import FUNCTIONS, INITS
-from runtime_api import SPLIT, Lambda, function
+from miniature import SPLIT, Lambda, function
+from miniature.test_readme import EXAMPLES, TEXT, example
 from test_functions import http_event, store
-from test_readme import EXAMPLES, TEXT, example
 
 
 def split(answer):

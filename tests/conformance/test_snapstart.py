@@ -3,7 +3,7 @@
 import sys
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 
 HOOKS = """
     from snapshot_restore_py import register_after_restore, register_before_snapshot

@@ -5,7 +5,7 @@ The tests use it as
     with function(function="def handler(event, context): return event") as root, Lambda(root) as function_:
         assert function_.invoke({"k": 1}).json == {"k": 1}
 
-and `make run` as a program: python3 tests/runtime_api.py FOLDER [FILE.FUNCTION], the event in the variable EVENT.
+and `make run` as a program: python3 tests/miniature run FOLDER [FILE.FUNCTION], the event in the variable EVENT.
 """
 
 import base64
@@ -37,7 +37,7 @@ import traceback
 import uuid
 import warnings
 
-REPO = pathlib.Path(__file__).resolve().parent.parent
+REPO = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 6 * 1024 * 1024 + 100  # bytes of a buffered response; above it Lambda answers 413
 SPLIT = b"\0" * 8  # between the metadata and the body of a streamed HTTP response
 STREAMED_HTTP = "application/vnd.awslambda.http-integration-response"
@@ -1140,11 +1140,3 @@ def peak_memory(pid):
     except (OSError, TypeError):  # no such file, or no memory left in it
         found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], stdout=subprocess.PIPE).stdout.strip()
         return math.ceil(int(found) / 1024) if int(found or 0) else None
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(*sys.argv[1:]))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter says so once more
-        sys.exit(141)

@@ -5,7 +5,7 @@ import json
 import time
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 
 TRACE = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
 

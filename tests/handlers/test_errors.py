@@ -6,7 +6,7 @@ import pathlib
 import re
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 XRAY = "Lambda-Runtime-Function-XRay-Error-Cause"

@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from raw_api import ACCEPTED, RawApi, event
+from miniature.raw import ACCEPTED, RawApi, event
 
 INVOCATIONS = int(os.environ.get("INVOCATIONS", 3000))  # of all tests here together
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))

@@ -36,7 +36,7 @@ import time
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "bench"
 PYTHON = BUILD / "bin" / "python3"  # a link to the interpreter under test, first on PATH
 TASK = BUILD / "task"
@@ -179,7 +179,7 @@ def prepare(groups):
     for name in ("bootstrap", "runtime.py"):
         shutil.copy2(ROOT / name, BUILD / "source" / name)
     layer = BUILD / "layer.zip"
-    subprocess.run([sys.executable, ROOT / "tests" / "package.py", "layer", "--output", layer], check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, ROOT / "tests/deploy/package.py", "layer", "--output", layer], check=True, stdout=sys.stderr)
     shutil.rmtree(BUILD / "opt", ignore_errors=True)
     with zipfile.ZipFile(layer) as archive:
         for entry in archive.infolist():

@@ -5,8 +5,8 @@ import sys
 import unittest
 from pathlib import Path
 
-from raw_api import ACCEPTED, RawApi
-from runtime_api import function
+from miniature import function
+from miniature.raw import ACCEPTED, RawApi
 
 # What init, restore and the registration of an extension are answered: broken, all of it.
 BROKEN = [

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import unittest
 
-from runtime_api import Fault, Lambda, function
+from miniature import Fault, Lambda, function
 
 SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 

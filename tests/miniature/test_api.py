@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from runtime_api import Fault, Lambda, function
+from miniature import Fault, Lambda, function
 
 BASE = b"/2018-06-01/runtime/"
 NEXT = b"GET " + BASE + b"invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -1,6 +1,6 @@
 """The Runtime API on a bare socket: for tests that write the answers themselves, byte by byte or a hundred thousand times.
 
-tests/runtime_api.py is the Lambda in miniature. This is less: one thread, one runtime, one request at a time.
+api.py is the Lambda in miniature's. This is less: one thread, one runtime, one request at a time.
 
     with RawApi() as api, api.start(root) as runtime:
         request = api.request()                  # GET next
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-BOOTSTRAP = Path(__file__).resolve().parent.parent / "bootstrap"
+BOOTSTRAP = Path(__file__).resolve().parents[2] / "bootstrap"
 BOUND = 10  # seconds after which a runtime that does nothing hangs
 BASE = "/2018-06-01/runtime/"
 NEXT = BASE + "invocation/next"
@@ -32,7 +32,7 @@ def event(request_id, body):
 
 
 class Request:
-    """What the runtime sent. `kind` and `request_id` as in runtime_api.Request; `trailers` as `headers`, names in lower case."""
+    """What the runtime sent. `kind` and `request_id` as in api.Request; `trailers` as `headers`, names in lower case."""
 
     def __init__(self, method, path, headers):
         self.method, self.path, self.headers = method, path, headers

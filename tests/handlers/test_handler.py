@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from runtime_api import REPO, Lambda, function
+from miniature import REPO, Lambda, function
 
 PACKAGES = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 

@@ -9,8 +9,8 @@ import time
 import unittest
 from pathlib import Path
 
-from raw_api import ACCEPTED, RawApi, event
-from runtime_api import Fault, Lambda, function
+from miniature import Fault, Lambda, function
+from miniature.raw import ACCEPTED, RawApi, event
 
 # A function that does its deed in the first invocation, and then is asked for one thing after another.
 FUNCTION = """

@@ -5,7 +5,7 @@ import json
 import math
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 
 
 class Served(unittest.TestCase):

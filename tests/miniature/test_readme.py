@@ -1,6 +1,6 @@
 """The README's Python examples, run as they stand there: a block that begins with ```python FILE is that file of a function.
 
-Those that need packages are run by conformance/test_readme_packages.py.
+Those that need packages are run by tests/conformance/test_readme_packages.py.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import sys
 import threading
 import unittest
 
-from runtime_api import REPO, STREAMED_HTTP, Lambda, function
+from miniature import REPO, STREAMED_HTTP, Lambda, function
 
 TEXT = pathlib.Path(REPO, "README.md").read_text("utf-8")
 EXAMPLES = dict(re.findall(r"(?ms)^```python (\w+)\.py$\n(.*?)^```$", TEXT))
@@ -35,7 +35,7 @@ class Examples(unittest.TestCase):
 
     def test_make_run(self):
         """The first screen shows what it logs and prints."""
-        command = [sys.executable, os.path.join(REPO, "tests/runtime_api.py"), os.path.join(REPO, "tests/hello")]
+        command = [sys.executable, os.path.join(REPO, "tests/miniature"), "run", os.path.join(REPO, "tests/hello")]
         env = {name: value for name, value in os.environ.items() if name != "EVENT"}
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=20)
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -7,7 +7,7 @@ import sys
 import time
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 LEVELS = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"

@@ -14,7 +14,7 @@ import tempfile
 import unittest
 import zipfile
 
-# What Lambda sets, beyond the variables that runtime_api.Lambda gives.
+# What Lambda sets, beyond the variables that miniature.Lambda gives.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
     "LD_LIBRARY_PATH": "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",

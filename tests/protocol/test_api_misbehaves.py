@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from runtime_api import Fault, Lambda, function, head, tell
+from miniature import Fault, Lambda, function, head, tell
 
 ECHO = """
     def handler(event, context):

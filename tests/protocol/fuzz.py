@@ -32,11 +32,11 @@ import traceback
 import urllib.parse
 from pathlib import Path
 
-from raw_api import ACCEPTED, Process, RawApi
-from raw_api import event as plain_event
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 import runtime  # noqa: E402
+from miniature.raw import ACCEPTED, Process, RawApi  # noqa: E402
+from miniature.raw import event as plain_event  # noqa: E402
 
 REAL = 25
 LARGEST_HEAD, LARGEST_BODY = 1 << 20, 1 << 28  # what the runtime takes at most

@@ -9,7 +9,7 @@ import signal
 import time
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 from test_shutdown import asleep
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.

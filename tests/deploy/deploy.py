@@ -1,6 +1,6 @@
 """The example on AWS: make create, make update, make invoke, make delete.
 
-    python3 tests/deploy.py create|invoke|delete
+    python3 tests/deploy/deploy.py create|invoke|delete
 
 Variables, as make passes them on: STACK, BUCKET (of yours, for the uploads), RUNTIME, ARCH, PYTHON_PREFIX,
 FUNCTION, HANDLER, EVENT. Needs the AWS CLI, and uses the region and the credentials that it finds.
@@ -15,9 +15,12 @@ import subprocess
 import sys
 
 from package import Interpreter, Refused, architecture, check_function, compiler
-from runtime_api import read_event
 
-os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, TESTS)
+from miniature.process import read_event  # noqa: E402
+
+os.chdir(os.path.dirname(TESTS))
 
 
 def variable(name, default=""):
@@ -35,12 +38,12 @@ def create():
     check_function(FUNCTION)
     arch = architecture(variable("ARCH"))
     python, layer = interpreter(arch)
-    template, packaged = "tests/hello/template.yaml", "build/template.yaml"
+    template, packaged = "tests/deploy/template.yaml", "build/template.yaml"
     os.makedirs("build", exist_ok=True)
     aws("sts", "get-caller-identity")  # says it before anything is built when there are no credentials
     function = ["function", FUNCTION, "--without-runtime", "--output", "dist/function-for-layer.zip"]
     for arguments in (["layer", *layer], function):  # -B: the prefix stays as it is
-        if subprocess.run([python, "-B", "tests/package.py", "--arch", arch, *arguments]).returncode:
+        if subprocess.run([python, "-B", "tests/deploy/package.py", "--arch", arch, *arguments]).returncode:
             sys.exit(1)
     print(f"{STACK}: uploading, then creating or updating; a minute or two", flush=True)
     aws("cloudformation", "package", "--template-file", template, "--s3-bucket", bucket, "--output-template-file", packaged)

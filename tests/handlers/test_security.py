@@ -7,8 +7,8 @@ import unittest
 import urllib.parse
 from pathlib import Path
 
-from raw_api import ACCEPTED, BASE, RawApi, event
-from runtime_api import Fault, Lambda, function
+from miniature import Fault, Lambda, function
+from miniature.raw import ACCEPTED, BASE, RawApi, event
 
 ODD = [
     "with space", "tab\tinside", "100%", "%0d%0aX-Injected: 1", "\\r\\nX-Injected: 1", "a/b/../../c", "a?b=c#d", "é\u2028\U0001f600",

@@ -5,7 +5,7 @@ import signal
 import time
 import unittest
 
-from runtime_api import Fault, Lambda, function
+from miniature import Fault, Lambda, function
 
 NAME = "python-runtime"
 

@@ -1,8 +1,8 @@
 """Build what is uploaded to Lambda.
 
-    python3 tests/package.py function FOLDER    writes dist/function.zip
-    python3 tests/package.py layer              writes dist/layer.zip
-    python3 tests/package.py layer --prefix /path/to/python    the interpreter too
+    python3 tests/deploy/package.py function FOLDER    writes dist/function.zip
+    python3 tests/deploy/package.py layer              writes dist/layer.zip
+    python3 tests/deploy/package.py layer --prefix /path/to/python    the interpreter too
 
 `make dist` and `make layer` call it. Code is compiled for the Python that runs this
 file, or for the one in the prefix. The same input gives the same bytes.
@@ -24,7 +24,7 @@ import zipfile
 
 from elf import Elf
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT = 250 << 20  # bytes that a function and its layers may have unpacked
 TRIPLETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 GLIBC = (2, 34)  # what Amazon Linux 2023 has
@@ -142,7 +142,7 @@ def some(names):
 def add_runtime(files, folder):
     """Put bootstrap and runtime.py beside the function's files, over nothing of its own."""
     for name, executable in (("bootstrap", True), ("runtime.py", False)):
-        with open(os.path.join(HERE, name), "rb") as file:
+        with open(os.path.join(REPO, name), "rb") as file:
             ours = file.read()
         if files.get(name, (ours,))[0] != ours:
             raise Refused(f"{os.path.join(folder, name)} would be replaced by this runtime's: rename or remove it")
@@ -156,7 +156,7 @@ def check_function(folder):
         raise Refused("FUNCTION= is empty: pass the folder with the function's files")
     if not os.path.isdir(folder):
         raise Refused(f"FUNCTION={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
-    if os.path.samefile(folder, HERE):
+    if os.path.samefile(folder, REPO):
         raise Refused(f"FUNCTION={folder} is this runtime's own folder: pass one with only the function's files")
 
 

@@ -19,8 +19,8 @@ from unittest import mock
 
 import package
 from elf import Elf
+from miniature import REPO, Lambda
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
-from runtime_api import REPO, Lambda
 
 TAG = sys.implementation.cache_tag
 VERSION = "%d.%d" % sys.version_info[:2]
@@ -30,7 +30,7 @@ GREETING = "def handler(event, context):\n    return [event, __file__]\n"
 def build(*arguments, **environment):
     """Run package.py; its output and messages, with the exit status."""
     result = subprocess.run(
-        [sys.executable, str(REPO / "tests/package.py"), *map(str, arguments)],
+        [sys.executable, str(REPO / "tests/deploy/package.py"), *map(str, arguments)],
         env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         universal_newlines=True, timeout=60,
     )
@@ -219,7 +219,7 @@ class FunctionZip(Folder):
 
     def test_a_python_that_is_too_old(self):
         for name in "package.py", "elf.py":  # it has to get as far as to say it
-            ast.parse((REPO / "tests" / name).read_text(), feature_version=(3, 8))
+            ast.parse((REPO / "tests/deploy" / name).read_text(), feature_version=(3, 8))
         with mock.patch.object(sys, "version_info", (3, 8, 18)), self.assertRaises(SystemExit) as left:
             package.main()
         self.assertEqual(left.exception.code, "package.py: Python 3.8.18 is too old: run this with 3.9 or later")
@@ -448,8 +448,9 @@ class Make(unittest.TestCase):
         for name in ("Makefile", "bootstrap", "runtime.py"):
             shutil.copy(REPO / name, self.folder)
         shutil.copytree(REPO / "tests/hello", self.folder / "tests/hello")
+        (self.folder / "tests/deploy").mkdir()
         for name in ("package.py", "elf.py"):
-            shutil.copy(REPO / "tests" / name, self.folder / "tests")
+            shutil.copy(REPO / "tests/deploy" / name, self.folder / "tests/deploy")
 
     def make(self, *words):
         return subprocess.run(

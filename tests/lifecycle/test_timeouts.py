@@ -5,7 +5,7 @@ import re
 import time
 import unittest
 
-from runtime_api import Lambda, function
+from miniature import Lambda, function
 
 FAULTHANDLER = {"PYTHONFAULTHANDLER": "1"}
 SOON = 0.25  # seconds that an invocation has which is to hang

@@ -8,9 +8,9 @@ import pathlib
 import socket
 import unittest
 
-from raw_api import RawApi
-from raw_api import event as plain_event
-from runtime_api import Fault, Lambda, function, head, tell
+from miniature import Fault, Lambda, function, head, tell
+from miniature.raw import RawApi
+from miniature.raw import event as plain_event
 
 HTTP = "application/vnd.awslambda.http-integration-response"
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import unittest
 
-from runtime_api import REPO, Lambda, function, tell
+from miniature import REPO, Lambda, function, tell
 
 BOOTSTRAP = REPO / "bootstrap"
 # dash and busybox have little beyond POSIX; Amazon Linux's /bin/sh is bash.

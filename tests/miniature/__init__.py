@@ -1,0 +1,11 @@
+"""The Lambda in miniature: its Runtime API on a port of this machine, and the real `bootstrap` as a process that talks to it.
+
+    with function(function="def handler(event, context): return event") as root, Lambda(root) as lambda_:
+        assert lambda_.invoke({"k": 1}).json == {"k": 1}
+
+`Fault` says how the API answers otherwise than it should. Where `tests` is on the path, `import miniature` finds it.
+"""
+
+from .process import LIMIT, REPO, SPLIT, STREAMED_HTTP, Fault, Lambda, function, head, tell
+
+__all__ = ["LIMIT", "REPO", "SPLIT", "STREAMED_HTTP", "Fault", "Lambda", "function", "head", "tell"]

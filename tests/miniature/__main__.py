@@ -1,0 +1,22 @@
+"""The programs of the Lambda in miniature, as `make` calls them: python3 tests/miniature run ..."""
+
+import os
+import sys
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # tests/: the package is `miniature`
+
+
+def main(program="", *arguments):
+    if program != "run":
+        sys.exit("python3 tests/miniature run FOLDER [FILE.FUNCTION]")
+    from miniature.process import main
+
+    return main(*arguments)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter says so once more
+        sys.exit(141)
