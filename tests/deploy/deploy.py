@@ -18,7 +18,7 @@ from package import Interpreter, Refused, architecture, check_function, compiler
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
-from miniature.process import read_event  # noqa: E402
+from miniature.run import read_event  # noqa: E402
 
 os.chdir(os.path.dirname(TESTS))
 

@@ -6,6 +6,7 @@
 `Fault` says how the API answers otherwise than it should. Where `tests` is on the path, `import miniature` finds it.
 """
 
-from .process import LIMIT, REPO, SPLIT, STREAMED_HTTP, Fault, Lambda, function, head, tell
+from .api import LIMIT, SPLIT, STREAMED_HTTP, Fault, head
+from .process import REPO, Lambda, function, tell
 
 __all__ = ["LIMIT", "REPO", "SPLIT", "STREAMED_HTTP", "Fault", "Lambda", "function", "head", "tell"]

@@ -9,7 +9,7 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # tes
 def main(program="", *arguments):
     if program != "run":
         sys.exit("python3 tests/miniature run FOLDER [FILE.FUNCTION]")
-    from miniature.process import main
+    from miniature.run import main
 
     return main(*arguments)
 

@@ -1,12 +1,10 @@
-"""The Lambda in miniature itself: it judges the runtime in all other tests, so it must notice what is wrong."""
+"""The Runtime API of the Lambda in miniature: it judges the runtime in all other tests, so it must notice what is wrong."""
 
-import os
 import socket
-import threading
 import time
 import unittest
 
-from miniature import Fault, Lambda, function
+from miniature import Fault, Lambda
 
 BASE = b"/2018-06-01/runtime/"
 NEXT = b"GET " + BASE + b"invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -119,16 +117,6 @@ class RuntimeApi(unittest.TestCase):
             self.assertGreaterEqual(answer.ended, before)
             self.assertEqual(dict(answer.trailers), {"B": "end"})
 
-    def test_echo_has_log_and_bodies_in_their_order(self):
-        source = "import os\ndef handler(event, context):\n    os.write(1, b'first')\n    yield 'second'"
-        came = []
-        with function(function=source) as root:
-            lambda_ = Lambda(root, start=False, echo=lambda data, request=None: came.append((data, request)))
-            with lambda_:
-                lambda_.start()
-                answer = lambda_.invoke()
-        self.assertEqual(came, [(b"first", None), (b"second", answer)])
-
     def test_a_stream_that_is_cut(self):
         with self.api() as lambda_:
             with Client(lambda_) as client:
@@ -199,62 +187,6 @@ class RuntimeApi(unittest.TestCase):
             lambda_.send()
             client.ask(NEXT)
             self.assertEqual(client.ask(register % b"Lambda-Extension-Name: y\r\n")[0], 403)
-
-
-class Process(unittest.TestCase):
-    def test_nothing_is_left_behind(self):
-        source = """
-            import os
-            os.set_inheritable(os.open(os.environ["FIFO"], os.O_WRONLY), True)  # open until the last process has died
-            os.fork() or os.execvp("sleep", ["sleep", "60"])
-            def handler(event, context): return "here"
-        """
-        with function(function=source) as root:
-            fifo = os.path.join(root, "fifo")
-            os.mkfifo(fifo)
-            reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-            self.addCleanup(os.close, reader)
-            os.set_blocking(reader, True)
-            before = threading.active_count(), len(os.listdir("/dev/fd"))
-            with Lambda(root, env={"FIFO": fifo}, telemetry=True, log_sockets=True) as lambda_:
-                self.assertEqual(lambda_.invoke().json, "here")
-                folder = lambda_.folder
-                started = time.monotonic()
-            self.assertEqual(os.read(reader, 1), b"")
-            self.assertLess(time.monotonic() - started, 30)
-            self.assertFalse(os.path.exists(folder))
-            self.assertEqual((threading.active_count(), len(os.listdir("/dev/fd"))), before)
-
-    def test_a_dead_process_is_reported_with_its_log(self):
-        with function(function="print('last words')\nimport os\nos._exit(3)") as root, Lambda(root) as lambda_:
-            with self.assertRaisesRegex(AssertionError, "(?s)the process has ended.*status 3.*last words"):
-                lambda_.invoke()
-            self.assertEqual(lambda_.wait(), 3)
-
-    def test_a_process_that_does_not_answer_is_reported(self):
-        with function(function="import time\ndef handler(event, context): time.sleep(60)") as root, Lambda(root) as lambda_:
-            lambda_.wait_for(lambda: lambda_.polling)
-            with self.assertRaisesRegex(AssertionError, "no answer to .* within 0.1 s"):
-                lambda_.invoke(timeout=0.1)
-
-    def test_it_starts_again_after_its_end(self):
-        source = "import os\ndef handler(event, context): return os._exit(9) if event else os.getpid()"
-        with function(function=source) as root, Lambda(root) as lambda_:
-            first = lambda_.invoke(None).json
-            lambda_.send(1)
-            self.assertEqual(lambda_.wait(), 9)
-            lambda_.start()
-            self.assertNotEqual(lambda_.invoke(None).json, first)
-
-    def test_the_environment(self):
-        source = "import os\ndef handler(event, context): return dict(os.environ)"
-        with function(function=source) as root:
-            with Lambda(root, env={"MINE": "1", "TZ": None}) as lambda_:
-                environment = lambda_.invoke().json
-        self.assertEqual(environment["MINE"], "1")
-        self.assertEqual(environment["LAMBDA_TASK_ROOT"], root)
-        self.assertNotIn("TZ", environment)
-        self.assertNotIn("HOME", environment)
 
 
 if __name__ == "__main__":

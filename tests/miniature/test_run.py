@@ -14,7 +14,7 @@ import tempfile
 import unittest
 
 from miniature import REPO, Lambda, function
-from miniature.process import find_handler, pretty, read_event
+from miniature.run import find_handler, pretty, read_event
 
 REPORT = re.compile(
     r"^REPORT RequestId: [0-9a-f-]{36}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms"
@@ -275,7 +275,7 @@ class Failure(unittest.TestCase):
             self.assertNotIn("TASK_ROOT", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
 
     def test_import_that_does_not_end(self):
-        code = "import miniature.process as r, sys; r.LONGEST_INIT = 1; sys.exit(r.main(*sys.argv[1:]))"
+        code = "import miniature.run as r, sys; r.LONGEST_INIT = 1; sys.exit(r.main(*sys.argv[1:]))"
         with function(**{"shop/orders.py": "import threading\nthreading.Event().wait(60)"}) as root:
             ran = subprocess.run(
                 [sys.executable, "-c", code, root, "shop.orders.place"], cwd=REPO / "tests", env=caller(TIMEOUT="30"),

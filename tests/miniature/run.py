@@ -1,0 +1,312 @@
+"""make run: a function's log goes to stderr as it comes, its response to stdout, the rest to stderr.
+
+    python3 tests/miniature run FOLDER [FILE.FUNCTION]
+
+The event is in the variable EVENT, the seconds that it may take in TIMEOUT.
+"""
+
+import base64
+import contextlib
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import symtable
+import sys
+import time
+import warnings
+
+from .api import LIMIT, SPLIT, STREAMED_HTTP
+from .process import Lambda
+
+LONGEST = 900  # seconds: what Lambda allows a function at most, and what TIMEOUT= is if it is not given
+LONGEST_INIT = 10  # seconds: what Lambda allows its import
+ERROR = re.compile(rb'^\[ERROR\] |"errorType": ', re.M)  # what the runtime logs when the function has failed
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(folder, handler=""):
+    if sys.version_info < (3, 9):
+        sys.exit(f"Python {sys.version.split()[0]} is too old: 3.9 or later, as in make run PYTHON=python3.13")
+    if not folder:
+        sys.exit("TASK_ROOT= is empty: pass the folder that the function is in")
+    if not os.path.isdir(folder):
+        sys.exit(f"TASK_ROOT={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    if handler and folder == "tests/hello":  # which `make run` takes when it is given none
+        print(f"TASK_ROOT={folder}", file=sys.stderr)
+    handler = handler or find_handler(folder)
+    timeout = os.environ.get("TIMEOUT") or str(LONGEST)
+    if not timeout.isdecimal() or not 0 < int(timeout) <= LONGEST:
+        sys.exit(f"TIMEOUT={timeout}: seconds from 1 to {LONGEST}")
+    event = read_event(os.environ.get("EVENT", ""), folder)
+    for number in INTERRUPTS:
+        signal.signal(number, leave)
+    with Lambda(folder, handler, start=False, timeout=int(timeout)) as lambda_:
+        screen = Screen(lambda_)
+        lambda_.env = environment(lambda_.env)
+        lambda_.restored = True  # a function for SnapStart goes on at once
+        request_id = lambda_.send(body=event)
+        lambda_.start()
+        return show(screen, request_id)
+
+
+def leave(number, frame):
+    """End at a signal: once, for a second Ctrl-C shall not keep the process from being put away."""
+    for other in INTERRUPTS:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def find_handler(folder):
+    """The handler that the folder seems to have, function.handler first."""
+    files = sorted(path.name for path in pathlib.Path(folder).glob("*.py") if path.name != "runtime.py")
+    names = ["function.py", "lambda_function.py", "app.py", "main.py", "index.py", "handler.py"]
+    file = next((name for name in names if name in files), files[0] if len(files) == 1 else None)
+    if file is None:
+        sys.exit(f"TASK_ROOT={folder} has {', '.join(files) or 'no .py file'}: pass HANDLER=file.function")
+    bound, functions = top_level(os.path.join(folder, file))
+    name = next((name for name in ("handler", "lambda_handler") if name in bound), None)
+    if functions and not name:
+        which = functions[0] if len(functions) == 1 else "function"
+        sys.exit(f"{file} defines {', '.join(functions)}: pass HANDLER={file[:-3]}.{which}")
+    handler = f"{file[:-3]}.{name or 'handler'}"
+    if handler != "function.handler":
+        print(f"HANDLER={handler}", file=sys.stderr)
+    return handler
+
+
+def top_level(path):
+    """The names that a file gives to something, and the public functions among them, without running it."""
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = symtable.symtable(file.read(), path, "exec")
+    except (OSError, SyntaxError, ValueError):
+        return set(), []  # its import will say what is wrong
+    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    functions = [child.get_name() for child in table.get_children() if isinstance(child, symtable.Function)]
+    return bound, [name for name in functions if name in bound and not name.startswith("_")]
+
+
+def read_event(given, folder):
+    """The bytes of the event: given as JSON or as @file, else event.json in the folder, else {}."""
+    def refuse(constant):
+        raise ValueError(f"it has {constant}")
+
+    if given == "@":
+        sys.exit("EVENT=@: pass the file's name as well, as in EVENT=@event.json")
+    path = given[1:] if given.startswith("@") else os.path.join(folder, "event.json")
+    name = f"EVENT={given}" if given.startswith("@") else "EVENT" if given else path
+    try:
+        text = given if name == "EVENT" else pathlib.Path(path).read_text("utf-8-sig")
+        json.loads(text, parse_constant=refuse)
+        return text.encode("utf-8")
+    except FileNotFoundError:
+        if not given:
+            return b"{}"
+        sys.exit(f"{name}: no such file")
+    except OSError as error:
+        sys.exit(f"{name}: {error.strerror}")
+    except ValueError as error:
+        hint = f" (a file is EVENT=@{given})" if name == "EVENT" and os.path.isfile(given) else ""
+        sys.exit(f"{name} is not JSON: {error}{hint}")
+
+
+def environment(lambdas):
+    """The caller's variables, since a function is configured through them, under those that Lambda itself sets."""
+    fixed = {name: value for name, value in lambdas.items() if not name.startswith("AWS_") or name == "AWS_LAMBDA_RUNTIME_API"}
+    fixed["PATH"] = lambdas["PATH"].split(":")[0] + ":" + os.environ.get("PATH", os.defpath)
+    return {**lambdas, **os.environ, **fixed}
+
+
+class Screen:
+    """What is printed, in the order in which it came: the log on stderr, the chunks of a stream on stdout.
+
+    A terminal shows both: a line that one of them has begun is ended before something else is printed.
+    """
+
+    def __init__(self, lambda_):
+        self.lambda_ = lambda_
+        self.coming = []  # (bytes, None) of the log and (bytes, request) of a body
+        self.begun = None  # the file whose last line has no end
+        self.metadata = None  # of a streamed HTTP response, as far as it is here; None: no stream has begun
+        lambda_.echo = lambda data, request=None: self.coming.append((data, request))
+
+    def wait(self, ready, seconds):
+        """Print what comes until ready(), for so many seconds at most; whether it is."""
+        end = time.monotonic() + seconds
+        while True:
+            with self.lambda_.condition:
+                self.lambda_.condition.wait_for(lambda: self.coming or ready(), end - time.monotonic())
+                if any(request is None and ERROR.search(data) for data, request in self.coming):
+                    # It ends a stream, but may be here before the last chunks are.
+                    self.lambda_.condition.wait_for(self.answered, 0.5)
+                    self.coming.sort(key=lambda piece: piece[1] is None)
+                is_ready = ready()
+                over = is_ready or time.monotonic() >= end
+                if over:
+                    self.lambda_.drain()
+                coming, self.coming = self.coming, []
+            for data, request in coming:
+                if request is None:
+                    # The runtime ends the lines within a record with \r, which CloudWatch shows as a line break
+                    # and a terminal does not.
+                    self.write(re.sub(rb"\r(?!\n)", b"\n", data), sys.stderr)
+                elif request.streaming:
+                    self.chunk(data, request.headers.get("Content-Type") == STREAMED_HTTP)
+            if over:
+                return is_ready
+
+    def answered(self):
+        return self.lambda_.status is not None or any(post.done for post in self.lambda_.posts.values())
+
+    def chunk(self, data, http):
+        """Print a stream's chunk, after the metadata if there is."""
+        if self.metadata is None:
+            self.say("")
+            self.metadata = b""
+        if http and SPLIT not in self.metadata:
+            self.metadata += data
+            if SPLIT not in self.metadata:
+                return
+            head, data = self.metadata.split(SPLIT, 1)
+            self.say(pretty(head.decode("utf-8")) + "\n")
+        self.write(data, sys.stdout)
+
+    def write(self, data, file):
+        if self.begun is not file:
+            self.end_line()
+        with open(file.fileno(), "wb", closefd=False) as whole:  # file.buffer may stop halfway with PYTHONUNBUFFERED set
+            whole.write(data)
+        if data:
+            self.begun = None if data.endswith(b"\n") else file
+
+    def say(self, text):
+        self.end_line()
+        print(text, file=sys.stderr, flush=True)
+
+    def end_line(self):
+        if self.begun:
+            print(file=sys.stderr, flush=True)
+            self.begun = None
+
+
+def show(screen, request_id):
+    """Print what comes of the invocation, and give the exit status."""
+    lambda_ = screen.lambda_
+
+    def answered():
+        return lambda_.init_error or lambda_.restore_error or lambda_.posts.get(request_id)
+
+    def over():  # once the next one is asked for: what the function says until then belongs to it
+        return lambda_.status is not None or answered() and answered().done and lambda_.polling
+
+    in_time = screen.wait(lambda: over() or request_id in lambda_.delivered, LONGEST_INIT)
+    in_time = in_time and screen.wait(over, lambda_.timeout)
+    if lambda_.status is not None:  # what it sent before it died may still be on its way through a thread of the server
+        screen.wait(lambda: not lambda_.connections, 1)
+    answer, failed = answered(), True
+    ended = answer.ended if in_time and answer and answer.done else time.monotonic()
+    if answer and answer.complete:
+        failed = (end_stream if answer.streaming else show_document)(screen, answer)
+    trouble = what_went_wrong(lambda_, request_id, answer, in_time)
+    if trouble:
+        screen.say(trouble)
+    screen.say(report(lambda_, request_id, answer, ended))
+    return 1 if failed or trouble else 0
+
+
+def what_went_wrong(lambda_, request_id, answer, in_time):
+    """The line that Lambda writes into the log of a function that did not go on to the next invocation; or a hint."""
+    file, _, name = lambda_.handler.rpartition(".")
+    if answer and answer.kind not in ("response", "error"):  # of the init or restore: the log says it
+        return None if file and name else f"HANDLER={lambda_.handler}: it is file.function, as in function.handler"
+    if exited(lambda_, answer):
+        status = lambda_.status
+        if status == 0:
+            return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
+        reason = f"exit status {status}" if status > 0 else f"signal: {signal.strsignal(-status).lower()}"
+        return f"RequestId: {request_id} Error: Runtime exited with error: {reason}"
+    if in_time:
+        return None
+    if request_id in lambda_.delivered:
+        hint = "" if os.environ.get("PYTHONFAULTHANDLER") else " (PYTHONFAULTHANDLER=1 shows where)"
+        return f"{request_id} Task timed out after {lambda_.timeout}.00 seconds{hint}"
+    late = f"the import of {file.replace('.', '/')}.py has not ended after {LONGEST_INIT} s"
+    return f"Init timed out: {late}: let it do less, or the first invocation do it"
+
+
+def exited(lambda_, answer):
+    """Whether the process ended by itself; after an error of the init or restore it has to."""
+    return lambda_.status is not None and (answer is None or answer.kind in ("response", "error"))
+
+
+def show_document(screen, answer):
+    """A buffered response or an error; whether it is an error."""
+    screen.say("")
+    body = answer.body
+    if answer.status == 413:
+        body = json.dumps({
+            "errorMessage": f"Response payload size exceeded maximum allowed payload size ({LIMIT} bytes).",
+            "errorType": "Function.ResponseSizeTooLarge",
+        }).encode()
+    with contextlib.suppress(ValueError):
+        if answer.headers.get("Content-Type", "").startswith("application/json"):
+            body = pretty(body.decode("utf-8")).encode("utf-8") + b"\n"
+    screen.write(body, sys.stdout)
+    screen.say("")
+    return answer.kind != "response" or answer.status == 413
+
+
+def end_stream(screen, answer):
+    """The error of a stream that failed on the way; whether it did."""
+    screen.say("")
+    document = base64.b64decode(answer.trailers.get("Lambda-Runtime-Function-Error-Body", ""))
+    if document:
+        screen.say(pretty(document.decode("utf-8")) + "\n")
+    return bool(answer.error_type)
+
+
+def pretty(text):
+    """JSON with line breaks and indentation, its numbers and strings as they were written."""
+    json.loads(text)
+    lines, depth = [""], 0
+    for token in re.findall(r'"(?:[^"\\]|\\.)*"|\[\s*\]|\{\s*\}|[\[\]{},:]|[^\s\[\]{},:"]+', text):
+        depth += (token in ("[", "{")) - (token in ("]", "}"))
+        if token in ("]", "}"):
+            lines.append("  " * depth)
+        lines[-1] += {":": ": "}.get(token, token if token.startswith('"') else "".join(token.split()))
+        if token in ("[", "{", ","):
+            lines.append("  " * depth)
+    return "\n".join(lines)
+
+
+def report(lambda_, request_id, answer, ended):
+    """The line that Lambda ends an invocation with; its init is billed as well."""
+    fields = {}
+    started = lambda_.delivered.get(request_id)
+    init = ((lambda_.first_next or (answer.time if answer else time.monotonic())) - lambda_.started) * 1000
+    if started:
+        duration = (ended - started) * 1000
+        fields["Duration"] = f"{duration:.2f} ms"
+        fields["Billed Duration"] = f"{math.ceil(duration + init)} ms"
+    fields["Memory Size"] = lambda_.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] + " MB"
+    memory = peak_memory(lambda_.process.pid)
+    if memory:
+        fields["Max Memory Used"] = f"{memory} MB"
+    fields["Init Duration"] = f"{init:.2f} ms"
+    if exited(lambda_, answer):
+        fields.update({"Status": "error", "Error Type": "Runtime.ExitError"})
+    return f"REPORT RequestId: {request_id}\t" + "\t".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def peak_memory(pid):
+    """The process's in MB, rounded up; None when it is gone."""
+    try:
+        return math.ceil(int(re.search(r"VmHWM:\s*([0-9]+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024)
+    except (OSError, TypeError):  # no such file, or no memory left in it
+        found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], stdout=subprocess.PIPE).stdout.strip()
+        return math.ceil(int(found) / 1024) if int(found or 0) else None
