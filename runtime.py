@@ -1,19 +1,22 @@
 """A Python runtime for AWS Lambda, in one file on the standard library.
 
-`bootstrap` calls `main()`. It puts the function's folders on `sys.path`, resolves `_HANDLER`
-(`file.function`) and reports what goes wrong on the way as an init error. Then it loops until
-Lambda ends the process: get the next event from the Runtime API, call the handler, post the
-response, the stream or the error. A script that is its own bootstrap calls `run(handler)`.
+Lambda starts `bootstrap`, which calls `main()`. That puts the function's folders on `sys.path`,
+imports the handler that `_HANDLER` names (`file.function`) and reports what goes wrong on the way
+as an init error. Then it loops until Lambda ends the process: ask the Runtime API for the next
+invocation, call the handler with its event and a context, post the response, the stream or the
+error. A script that is its own bootstrap calls `run(handler)` instead.
 
-The loop is written once, as a coroutine. For a plain function its socket blocks, so no `await`
-in it ever suspends and asyncio is never imported. The first handler that needs an event loop
-gets one, and the same coroutine goes on as a task on it.
+The loop is a coroutine, written once. For a plain handler its socket blocks, so that no `await`
+in it ever suspends and asyncio is never imported. The first handler that needs an event loop gets
+one, and the same coroutine goes on there.
 
 The Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
-# Each import is paid at every cold start. json, socket and contextvars are taken at their C
-# modules: `import json` costs 9 ms and `import socket` 8 where `python -c pass` takes 14.
+# SPDX-License-Identifier: MIT-0
+
+# Each import is paid for at every cold start. json, socket and contextvars are taken at their C
+# modules: `import json` costs 9 ms and `import socket` 8, where `python -c pass` takes 14.
 import _json
 import _socket
 import marshal
@@ -25,483 +28,543 @@ from _contextvars import ContextVar
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Callable, Coroutine, NoReturn, Optional, Sequence, Union
+    from typing import Any, Awaitable, Callable, Coroutine, Generator, NoReturn, Optional, Sequence, Union
 
     Handler = Callable[[Any, "LambdaContext"], Any]
     Headers = dict[str, str]
     Buffer = Union[bytes, bytearray, memoryview]
     Answer = tuple[int, Headers, Buffer]
     Frame = tuple[str, int, str, str]
+    ErrorDocument = dict[str, Any]
+    SendAnswer = Callable[[], Awaitable[None]]
 
 __all__ = ["LambdaContext", "main", "run"]
+__version__ = "1.1.0"
 
-_INVOCATION = "/2018-06-01/runtime/invocation"
-_INIT_ERROR = "/2018-06-01/runtime/init/error"
-_RESTORE = "/2018-06-01/runtime/restore"
-_EXTENSION = "/2020-01-01/extension"
-_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
-_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+# A function may replace time.time() and time.monotonic(), as libraries that freeze time do.
+_now, _monotonic = time.time, time.monotonic
 
-_now, _monotonic = time.time, time.monotonic  # a function may replace them
-_forked = False  # true in a child that the function has forked
+# ---- How a process starts and ends -----------------------------------------------------------
 
-
-# ---- The Runtime API client ------------------------------------------------------------------
-
-_RECEIVE = 1 << 16  # bytes asked of the kernel at once: head and event of most invocations
-_LARGEST_HEAD = 1 << 20  # bytes; Lambda's own heads are below 8 kB
-_LARGEST_BODY = 1 << 28  # bytes; Lambda's largest event is 6 MB: more is a broken length
+# The exit statuses. The handler's sys.exit(n) ends the process with n, and sys.exit("text") with
+# 1 after the text. 0 is an end in order: the handler's sys.exit(), or a SIGTERM handler's.
+_FAILED = 1  # an init error, a Runtime API that is away or breaks its rules, an uncaught exception
+_FAILED_BEFORE_SNAPSHOT = 64  # SnapStart, as awslambdaric has it
+_FAILED_AFTER_RESTORE = 65
+_INTERRUPTED = 130  # Ctrl-C
 
 
-class _ApiError(Exception):
-    """The Runtime API is not there, breaks HTTP or breaks its own rules: the runtime ends."""
+def run(handler: "Handler") -> "NoReturn":
+    """Serve invocations with `handler(event, context)` until Lambda ends the process.
+
+    For a script that is its own bootstrap. The handler may be any callable: what it returns goes
+    out as JSON (bytes as they are), an awaitable is awaited, an iterator or async iterator is
+    streamed. Raises SystemExit: with status 1 when the Runtime API cannot be reached or
+    misbehaves, and when the handler does.
+    """
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if not getattr(stream, "write_through", True):  # make it unbuffered, as `python -u` does
+            stream.flush()
+            raw = open(descriptor, "wb", 0, closefd=False)
+            setattr(sys, name, type(stream)(raw, stream.encoding, stream.errors, write_through=True))
+    _live(lambda: handler)
 
 
-class _HungUp(Exception):
-    """The connection was lost in the middle of a response stream."""
+def main() -> "NoReturn":
+    """Serve invocations with the handler that `_HANDLER` names: what `bootstrap` calls."""
+    task_root = os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()
+
+    def find_handler() -> "Handler":
+        os.chdir(task_root)
+        return _get_handler(os.environ.get("_HANDLER", ""))
+
+    sys.argv[:] = [__file__]
+    _set_path(task_root)
+    _live(find_handler)
+
+
+def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
+    """The whole life of a process: initialise the function, serve its invocations, exit."""
+    address = os.environ.get("AWS_LAMBDA_RUNTIME_API", "")
+    log_descriptor = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
+    slots = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
+    status = _FAILED
+    try:
+        if slots.isdecimal() and int(slots):
+            _Supervisor(address, find_handler, int(slots)).supervise()
+        if log_descriptor.isdecimal():
+            _process.log_descriptor = int(log_descriptor)
+        _serve(address, find_handler)
+    except Exception as exception:
+        if isinstance(exception, _ApiError) or getattr(exception, "errno", None) is not None:
+            name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
+            _note(f"{name} {getattr(exception, 'strerror', exception)}")
+            _tell_supervisor(_API_IS_GONE)
+        else:
+            _report_error(exception)  # a signal handler of the function's has raised it
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except SystemExit as exit:
+        if exit.code is None or isinstance(exit.code, int):
+            status = exit.code or 0
+        else:
+            _write(2, f"{exit.code}\n".encode("utf-8", "backslashreplace"))
+    if _process.extension is not None:
+        _process.extension.close()
+    import _signal  # type: ignore[import-not-found]
+
+    # sys.exit() waits for threads that the function has left running. Lambda does not: after a
+    # second the process ends all the same.
+    _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
+    _signal.alarm(1)
+    sys.exit(status)
+
+
+class _Process:
+    """What is true of this process as a whole. The one instance is `_process`."""
+
+    def __init__(self) -> None:
+        # Set in a child that the function has forked: the invocation is not the child's to answer.
+        self.is_forked_child = False
+        # Lambda's descriptor for framed log records; None: the log is stdout.
+        self.log_descriptor: "Optional[int]" = None
+        # What is the same for all invocations; _read_function_facts() fills it after init.
+        self.function_facts: "dict[str, Optional[str]]" = {}
+        # The invocation under way, for log records of threads that have no context of their own.
+        # None between invocations, and where several share the process.
+        self.context: "Optional[LambdaContext]" = None
+        # Several invocations share the process: async handlers on Managed Instances.
+        self.is_shared = False
+        # The process ends: what still runs is finished, and no event is asked for.
+        self.is_ending = False
+        # The connection of the extension that has Lambda send SIGTERM (section SIGTERM).
+        self.extension: "Optional[_Connection]" = None
+        # On Managed Instances: a worker's end of the pipe to its supervisor; -1 in any other process.
+        self.supervisor_pipe = -1
+
+
+_process = _Process()
+
+# The invocation whose code runs here. It follows the function's tasks, and its threads where
+# Python hands the context on (asyncio.to_thread, contextvars.copy_context).
+_current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", default=None)
+
+
+# ---- Initialisation --------------------------------------------------------------------------
+
+
+def _serve(
+    address: str, find_handler: "Callable[[], Handler]", slots: int = 1, is_first: bool = True
+) -> "NoReturn":
+    """Initialise the function and serve its invocations, until SystemExit or _ApiError.
+
+    An async handler is given up to `slots` invocations at a time. `is_first` is False in a worker
+    that is not the first of its supervisor.
+    """
+    client = LambdaRuntimeClient(address)
+    client.connection.open()  # now: the function may use up all descriptors
+    clients = [client]
+    os.register_at_fork(after_in_child=lambda: _let_go_in_child(clients))
+    if "logging" in sys.modules:
+        _set_up_logging()
+    else:
+        sys.meta_path.insert(0, _LoggingHook())
+    try:
+        handler = find_handler()
+        is_async = _is_async(handler)
+        if is_async:
+            _get_event_loop()  # here, so that what goes wrong with it is an init error
+    except BaseException as exception:
+        _fail_init(client, exception, _FAILED)
+    _prepare_for_sigterm(address, is_async, may_register=is_first)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        _take_snapshot(client)
+    _process.function_facts = _read_function_facts()
+    _tell_supervisor(_ASYNC_READY if is_async else _PLAIN_READY)
+    if os.environ.get("PYTHONFAULTHANDLER"):
+        _watch_deadlines()
+    if is_async and slots > 1:
+        _process.is_shared = True
+        clients += [LambdaRuntimeClient(address) for _ in range(slots - 1)]
+    _run_loops(clients, handler)
+
+
+def _set_path(task_root: str) -> None:
+    """sys.path as Lambda has it: the function, the layers, the interpreter's own."""
+    own_folder = os.path.dirname(__file__)
+    site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    rest = [path for path in sys.path if path not in ("", own_folder)]
+    sys.path[:] = [task_root, site_packages, "/opt/python", *rest]
+
+
+def _fail_init(
+    client: "LambdaRuntimeClient", exception: BaseException, status: int, error_type: "Optional[str]" = None
+) -> "NoReturn":
+    """Report an init error and exit."""
+    if _process.is_forked_child and isinstance(exception, SystemExit):
+        raise exception  # the usual end of a child that the function's import has forked
+    document, _ = _report_error(exception)
+    try:
+        client.post_init_error(document, error_type)
+    finally:
+        client.connection.close()
+    sys.exit(status)
+
+
+def _let_go_in_child(clients: "list[LambdaRuntimeClient]") -> None:
+    """Close the connections in a child that the function has forked.
+
+    A child that held them open would keep a dead parent's `next` alive: the Runtime API would
+    hand it an event that nobody reads.
+    """
+    _process.is_forked_child = True
+    if _process.supervisor_pipe >= 0:
+        os.close(_process.supervisor_pipe)
+        _process.supervisor_pipe = -1
+    for client in clients:
+        client.connection.close()
+
+
+# ---- The loop --------------------------------------------------------------------------------
+
+
+async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Handler") -> "Any":
+    """Answer one invocation after the other; return the code that the process is to exit with."""
+    try:
+        if client.connection.loop is None and _is_async(request_handler):
+            await _EventLoopNeeded()  # from the start: tasks of the function's import run while `next` waits
+        while not _process.is_ending:
+            invocation = await client.wait_next_invocation()
+            await handle_event_request(client, request_handler, invocation)
+        return 0
+    except SystemExit as exit:
+        return exit.code
+    finally:
+        client.connection.close()  # Python 3.9 with -X dev crashes at its end on a socket left open
 
 
 class _EventLoopNeeded:
-    """Awaited where an event loop is needed: makes one and suspends up to _drive()."""
+    """Awaited by the loop where it cannot go on without an event loop: suspends up to _run_loops()."""
 
-    def __await__(self) -> "Any":
-        _event_loop()  # here, so that what it meets is an error of this invocation
+    def __await__(self) -> "Generator[None, None, None]":
+        _get_event_loop()  # here, so that what goes wrong with it is an error of this invocation
         yield
 
 
-class _Connection:
-    """One keep-alive connection to the Runtime API: all the HTTP of the loop.
+def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler") -> "NoReturn":
+    """Run the loop for each client until one of them ends; then exit.
 
-    While `loop` is None the socket blocks and the coroutines here never suspend. With a loop
-    the socket does not block, and they wait on the loop.
+    One client begins without an event loop, and suspends once when it needs one. Several begin on
+    one event loop.
+    """
+    loops = [_serve_invocations(client, request_handler) for client in clients]
+    if len(loops) == 1:
+        try:
+            loops[0].send(None)
+        except StopIteration as end:
+            sys.exit(end.value)
+    import asyncio
+
+    event_loop = _get_event_loop()
+    for client in clients:
+        client.connection.move_to(event_loop)
+    results: "list[Any]" = []  # what the loops that have ended returned or raised
+
+    def note_end(result: "Any") -> None:
+        results.append(result)
+        if not _process.is_ending:
+            event_loop.stop()
+
+    for loop in loops:
+        _step_on(event_loop, loop, note_end)
+    try:
+        event_loop.run_forever()
+        if not results:
+            _note("the function has stopped the event loop, and with it the runtime")
+            sys.exit(0)
+        if isinstance(results[0], BaseException):
+            raise results[0]
+        sys.exit(results[0])
+    finally:
+        _process.is_ending = True
+        tasks = asyncio.all_tasks(event_loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
+        # Once more around: a handler that has called stop() may have left an answer to be sent.
+        event_loop.run_until_complete(asyncio.sleep(0))
+        for loop in loops:
+            loop.close()  # one whose function goes on all the same
+        event_loop.close()
+
+
+def _step_on(event_loop: "Any", coroutine: "Coroutine[Any, Any, Any]", end: "Callable[[Any], None]") -> None:
+    """Run a coroutine of the runtime on an event loop; give what it returns or raises to `end`.
+
+    It is no task: a function that cancels all tasks but its own must not cancel the runtime. What
+    the coroutine awaits are futures and tasks of the event loop, and it goes on when one is done.
     """
 
-    def __init__(self, api: str) -> None:
-        self.host, self.port, self.prefix = _parse_api(api)
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        self.host_header = f"Host: {host}:{self.port}\r\n"
-        self.get_next = self.head("GET", f"{_INVOCATION}/next")
-        self.addresses: "list[Any]" = []
-        self.sock: "Any" = None
-        self.keep = False  # the connection can carry another request
-        self.heard = 0.0  # when the last answer of the usual form came; 0: look before what is sent next
-        self.accepted = b""  # the bytes of the last answer that said 202
-        self.loop: "Any" = None
-        self.ending = False  # the process ends: no more events
-
-    def head(self, method: str, path: str, fields: str = "") -> bytes:
-        return f"{method} {self.prefix}{path} HTTP/1.1\r\n{self.host_header}{fields}\r\n".encode("ascii")
-
-    def post(self, path: str, fields: str, body: "Buffer") -> "Coroutine[Any, Any, Answer]":
-        head = self.head("POST", path, f"{fields}Content-Length: {len(body)}\r\n")
-        return self.exchange(self.fit(), head, body, path)
-
-    def refused(self, path: str, answer: "Answer") -> None:
-        """A post was not accepted: the end after a 5xx, else one line in the log."""
-        status, _, body = answer
-        problem = f"POST {path} was answered {status} {bytes(body[:200])!r}"
-        if status >= 500:  # "container error": the runtime has to exit promptly
-            raise _ApiError(problem)
-        _note(problem)  # Lambda has told its caller, and goes on
-
-    async def exchange(self, kept: bool, head: bytes, body: "Buffer" = b"", path: str = "") -> "Answer":
-        """Send a request and return status, header fields and body of its answer.
-
-        `kept`: on the connection that stands. `path`: of a post, whose refusal is to be reported.
-        """
-        while True:
-            if not kept:
-                self.open()
-            try:
-                if self.loop is None and len(body) < _RECEIVE and not _forked:
-                    self.sock.sendall(head + body)  # 2 us less than send()
-                else:
-                    await self.send(head, body)
-            except OSError as exception:
-                if exception.errno is None:
-                    raise  # not the kernel's: a signal handler of the function raised it
-                # The API may have answered (413) and hung up before it had read all.
-            try:
-                data = self.sock.recv(_RECEIVE) if self.loop is None else await self.receive()
-            except OSError as exception:
-                if exception.errno is None:
-                    raise
-                data = b""
-            if data:
-                if data == self.accepted:
-                    return 202, {}, b""
-                self.heard = _monotonic()
-                answer = _plain_answer(data)
-                if answer is None:
-                    answer = await self.answer(data)
-                elif answer[0] == 202:
-                    self.accepted = data  # of the same second, the next one is the same
-                if path and answer[0] >= 300:
-                    self.refused(path, answer)
-                return answer
-            if not kept:
-                raise _ApiError("closed the connection without an answer")
-            kept = False  # it was closed while idle (RFC 9112, 9.5): once more on a new one
-
-    def stream_head(self, path: str, fields: str, metadata: bool = False) -> bytes:
-        """The head of a response stream; after it come feed() and finish()."""
-        self.heard = 0.0  # look in any case: a stream cannot be sent once more
-        if not self.fit():
-            self.open()
-        kind = "vnd.awslambda.http-integration-response" if metadata else "octet-stream"
-        streaming = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
-        trailer = f"Trailer: {_ERROR_TYPE}, {_ERROR_BODY}\r\n"
-        return self.head("POST", path, f"Content-Type: application/{kind}\r\n{streaming}{trailer}{fields}")
-
-    async def feed(self, *parts: "Buffer") -> None:
+    def step(_: object = None) -> None:
         try:
-            await self.send(*parts)
+            future = coroutine.send(None)
+        except StopIteration as stop:
+            end(stop.value)
         except BaseException as exception:
-            self.keep = False  # a chunk may be half sent: nothing can follow it
-            if isinstance(exception, OSError) and exception.errno is not None:
-                raise _HungUp from None
-            raise
-
-    async def finish(self, path: str, end: bytes) -> None:
-        """End a response stream and read its answer."""
-        await self.feed(end)
-        try:
-            data = await self.more()
-        except (OSError, _ApiError):
-            self.keep = False
-            raise _HungUp from None
-        answer = await self.answer(data)
-        if answer[0] >= 300:
-            self.refused(path, answer)
-
-    def fit(self) -> bool:
-        """Whether the kept connection is fit for a request: still open, and nothing came unasked.
-
-        What comes when nothing was asked is no answer to what is asked next (RFC 9112, 9.2).
-        Within a millisecond of an answer of the usual form it is not looked at: that takes 4 us.
-        """
-        if not self.keep or _monotonic() - self.heard < 0.001:
-            return self.keep
-        try:
-            self.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
-        except OSError as exception:
-            return isinstance(exception, BlockingIOError)
-        return False
-
-    def open(self) -> None:
-        # Only now is the old socket closed: its descriptor is free for the new one even when
-        # the function has used up all others.
-        self.close()
-        for fd in (0, 1, 2):
-            try:
-                os.fstat(fd)
-            except OSError:  # the function has closed it; what it prints must not come here
-                os.open(os.devnull, os.O_RDWR)
-        try:
-            if not self.addresses:
-                host = self.host.encode("ascii")  # as str it would import the idna codec: 7 ms
-                self.addresses = _socket.getaddrinfo(host, self.port, 0, _socket.SOCK_STREAM)
-            for family, kind, protocol, _, address in self.addresses:
-                try:
-                    self.sock = _socket.socket(family, kind, protocol)
-                    self.sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
-                    self.sock.connect(address)
-                    break
-                except OSError as exception:
-                    self.close()
-                    refusal = exception
-            else:
-                raise refusal
-        except OSError as exception:
-            raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
-        self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        self.sock.setblocking(self.loop is None)
-        self.keep = True
-
-    def close(self) -> None:
-        self.keep = False
-        if self.sock is not None:
-            try:
-                self.sock.close()
-            except OSError:
-                pass  # the function has closed the descriptor
-            self.sock = None
-
-    async def ready(self, add: "Any", remove: "Any") -> None:
-        future = self.loop.create_future()
-        add(self.sock, future.set_result, None)
-        try:
-            await future
-        finally:
-            remove(self.sock)
-
-    async def send(self, *parts: "Buffer") -> None:
-        """Send all parts, in one call to the kernel where it takes them: no small writes."""
-        if _forked:
-            # fork() in the handler returned twice: the invocation is the parent's to answer.
-            _note("a forked child came back from the function's code; it ends here")
-            os._exit(0)
-        rest = list(parts)
-        while rest:
-            try:
-                sent = self.sock.sendmsg(rest)
-            except BlockingIOError:
-                await self.ready(self.loop.add_writer, self.loop.remove_writer)
-                continue
-            while rest and sent >= len(rest[0]):
-                sent -= len(rest.pop(0))
-            if sent:
-                rest[0] = memoryview(rest[0])[sent:]
-
-    async def receive(self) -> bytes:
-        """What has come, at least one byte; nothing when the API has closed its side."""
-        while True:
-            try:
-                return self.sock.recv(_RECEIVE)  # type: ignore[no-any-return]
-            except BlockingIOError:
-                pass
-            await self.ready(self.loop.add_reader, self.loop.remove_reader)
-
-    async def more(self) -> bytes:
-        data = await self.receive()
-        if not data:
-            raise _ApiError("closed the connection in the middle of an answer")
-        return data
-
-    async def answer(self, data: bytes) -> "Answer":
-        """Read the answer that begins with `data` (RFC 9112, sections 4 to 7)."""
-        rest = bytearray(data)
-        status = 100
-        while status < 200:  # 1xx answers precede the one that counts
-            status, self.keep, headers = _parse_head(await self.lines(rest))
-        # Section 6.3, in its order of precedence.
-        body = bytearray()
-        length = headers.get("content-length")
-        coding = headers.get("transfer-encoding")
-        if status in (204, 304):
-            pass
-        elif coding is not None:
-            if coding.lower() != "chunked" or length is not None:
-                raise _ApiError("sent Transfer-Encoding other than chunked, or with Content-Length")
-            body = await self.chunked(rest)
-        elif length is not None:
-            size = _content_length(length)
-            body, rest = rest[:size], rest[size:]
-            if len(body) < size:
-                body = await self.fill(body, size)
+            end(exception)
         else:
-            body, rest, self.keep = rest, bytearray(), False
-            while data := await self.receive():
-                body += data
-                _check_size(len(body))
-        if rest:  # nobody asked for it, so it answers nothing
-            self.keep = False
-        self.heard = 0.0  # what follows may be in the kernel still: fit() has to look
-        return status, headers, body
+            # Futures that are awaited carry this flag for the Task that awaits them; there is none.
+            future._asyncio_future_blocking = False
+            future.add_done_callback(step)
 
-    async def line(self, data: bytearray) -> bytearray:
-        """Take a line off `data`, which grows as needed, without its LF."""
-        while (end := data.find(b"\n")) < 0:
-            if len(data) > _LARGEST_HEAD:
-                raise _ApiError(f"sent a line of more than {_LARGEST_HEAD} bytes")
-            data += await self.more()
-        line = data[:end]
-        del data[: end + 1]
-        return line
-
-    async def lines(self, data: bytearray) -> "list[str]":
-        """Take lines up to an empty one off `data`. They may end in LF alone (section 2.2)."""
-        lines: "list[str]" = []
-        size = 0
-        while line := (await self.line(data)).removesuffix(b"\r"):
-            text = line.decode("utf-8", "surrogateescape")
-            if "\r" in text or "\0" in text:  # "invalid and dangerous" (RFC 9110, 5.5)
-                raise _ApiError("sent a bare CR or a NUL in its headers")
-            if text[0] in " \t" and lines:  # obs-fold (section 5.2)
-                lines[-1] += f" {text[1:]}"
-            else:
-                lines.append(text)
-            size += len(line) + 2
-            if size > _LARGEST_HEAD:
-                raise _ApiError(f"sent more than {_LARGEST_HEAD} bytes of headers")
-        return lines
-
-    async def fill(self, start: bytearray, size: int) -> bytearray:
-        """A body of `size` bytes that begins with `start`, received into one buffer."""
-        body = bytearray(size)
-        body[: len(start)] = start
-        have = len(start)
-        with memoryview(body) as view:
-            while have < size:
-                try:
-                    count = self.sock.recv_into(view[have:], 0, _socket.MSG_WAITALL)
-                except BlockingIOError:
-                    await self.ready(self.loop.add_reader, self.loop.remove_reader)
-                    continue
-                if not count:
-                    raise _ApiError(f"hung up after {have} of {size} bytes of an answer")
-                have += count
-        return body
-
-    async def chunked(self, data: bytearray) -> bytearray:
-        """Take a chunked body off `data` (section 7.1), which grows as needed."""
-        body = bytearray()
-        size = -1
-        while size:
-            line = await self.line(data)
-            digits = line[:-1].partition(b";")[0].rstrip(b" \t")
-            broken = line[-1:] != b"\r" or digits.strip(b"0123456789abcdefABCDEF")
-            if broken or not 0 < len(digits) <= 16:
-                raise _ApiError(f"sent a broken chunk size: {bytes(line[:40])!r}")
-            size = int(digits, 16)
-            _check_size(len(body) + size)
-            if size:
-                while len(data) < size + 2:
-                    data += await self.more()
-                if data[size : size + 2] != b"\r\n":
-                    raise _ApiError("sent a chunk longer than its size")
-                body += memoryview(data)[:size]
-                del data[: size + 2]
-        _parse_fields(await self.lines(data))  # nobody asks for trailers, but they have to be sound
-        return body
+    event_loop.call_soon(step)
 
 
-def _parse_api(api: str) -> "tuple[str, int, str]":
-    """Host, port and path prefix of AWS_LAMBDA_RUNTIME_API.
-
-    Lambda gives host:port; cargo-lambda's emulator http://host:port/.rt.
-    """
-    if not api:
-        raise _ApiError("is not set: Lambda sets it, and so do its emulators")
-    host, _, port = api.rpartition(":")
-    number = int(port) if port.isdecimal() and len(port) < 6 else 0
-    if api.isascii() and host.replace(".", "").isalnum() and 0 < number < 1 << 16:
-        return host, number, ""
-    from urllib.parse import quote, urlsplit
+def _get_event_loop() -> "Any":
+    """The loop that the function's module has set up, with its signal handlers, or a new one."""
+    import asyncio
+    import warnings
 
     try:
-        url = urlsplit(api if "://" in api else f"http://{api}")
-        if api.isascii() and url.scheme == "http" and url.hostname:
-            return url.hostname, url.port or 80, quote(url.path.rstrip("/"), safe="/%")
-    except ValueError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loop = asyncio.get_event_loop()
+        if not (loop.is_closed() or loop.is_running()):
+            return loop
+    except (RuntimeError, DeprecationWarning):
         pass
-    raise _ApiError("is not host:port or http://host:port/path")
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
 
 
-# Status lines and field names that the strict parser has found sound; not those that say how
-# the answer is framed.
-_statuses: "dict[str, int]" = {}
-_names: "dict[str, str]" = {}
+# ---- One invocation --------------------------------------------------------------------------
+
+# Results of these types are JSON or bytes without a further look.
+_BUFFERED_TYPES = frozenset((dict, str, list, type(None), bytes, int, bool, float, tuple))
 
 
-def _plain_answer(data: bytes) -> "Optional[Answer]":
-    """The answer in `data`, if it is whole and has nothing that the strict parser is there for.
+async def handle_event_request(
+    lambda_runtime_client: "LambdaRuntimeClient", request_handler: "Handler", invocation: "_Invocation"
+) -> None:
+    """Call the handler with one event and post what comes of it; SystemExit passes through.
 
-    Lambda's answers are such, after the first. It takes a third of the strict parser's time.
+    Error trackers wrap this function, and the handler that it is given: it is looked up anew for
+    each invocation. On an event loop the function's code runs in a task and a context of its own,
+    so that neither its context variables nor a cancellation reach another invocation. The answer
+    is posted outside of that task, where nothing of the function's can cancel it.
     """
-    head, empty_line, body = data.partition(b"\r\n\r\n")
-    fields = {}
+    event_loop = lambda_runtime_client.connection.loop
+    send_answer: "Any" = None
+    if event_loop is None:
+        send_answer = await _call_function(request_handler, invocation)
+    else:
+
+        async def call_in_task() -> None:
+            nonlocal send_answer
+            send_answer = await _call_function(request_handler, invocation)
+
+        try:
+            await event_loop.create_task(call_in_task())
+        except GeneratorExit:
+            raise  # thrown in by _run_loops() when the process ends
+        except BaseException as exception:
+            # The task was cancelled from outside before it began; or at its very end, by the
+            # function itself: then there is an answer.
+            send_answer = send_answer or invocation.error(exception)
+    await send_answer()
+
+
+async def _call_function(request_handler: "Handler", invocation: "_Invocation") -> "SendAnswer":
+    """Run the function's code for one invocation; return what sends the answer, or the end of it."""
     try:
-        text = head.decode("ascii")
-        lines = text.split("\r\n")
-        status = _statuses[lines.pop(0)]
-        for line in lines:
-            name, value = line.split(": ", 1)
-            fields[_names[name]] = value.strip(" \t")
-        sound = fields["content-length"] == str(len(body)) and len(fields) == len(lines)
-    except (KeyError, ValueError):
-        return None
-    if sound and empty_line and text.count("\r") == text.count("\n") == len(lines) and "\0" not in text:
-        return status, fields, body
-    return None
+        context = invocation.make_context()
+        _enter(context)
+        event = invocation.take_event()
+        result = request_handler(event, context)
+        del event  # a large one is not kept while its response is made
+        kind = type(result)
+        if kind in _BUFFERED_TYPES:
+            return invocation.response(result)
+        answering: "Awaitable[SendAnswer]" = invocation.answer(result)
+        needs_loop = hasattr(kind, "__await__") or hasattr(kind, "__aiter__")
+        if needs_loop and invocation.client.connection.loop is None:
+            await _EventLoopNeeded()  # the connection then is on one
+            event_loop: "Any" = invocation.client.connection.loop
+            answering = event_loop.create_task(answering)
+        return await answering
+    except BaseException as exception:
+        return invocation.error(exception)
 
 
-def _parse_head(lines: "list[str]") -> "tuple[int, bool, Headers]":
-    """Status, whether the connection stays open, and header fields (RFC 9112, 4 and 5)."""
-    status_line, *lines = lines or [""]
-    version, status = status_line[:9], status_line[9:12]
-    sound = version in ("HTTP/1.1 ", "HTTP/1.0 ") and status_line[12:13] in ("", " ") and len(status) == 3
-    if not (sound and status.isascii() and status.isdecimal()) or status < "100" or status == "101":
-        raise _ApiError(f"sent no HTTP answer but {status_line[:80]!r}")
-    fields = _parse_fields(lines)
-    if version == "HTTP/1.1 " and status in ("200", "202") and len(_statuses) < 20:
-        _statuses[status_line] = int(status)
-    return int(status), version == "HTTP/1.1 " and "close" not in fields.get("connection", "").lower(), fields
+def _enter(context: "LambdaContext") -> None:
+    """Make `context` the one whose code runs here: for log records, and for X-Ray's SDK."""
+    _current_context.set(context)
+    if _process.is_shared:
+        return  # a variable of the environment cannot be true of several invocations
+    _process.context = context
+    if context.trace_id:
+        # 1 us less than os.environ, which encodes the name as well.
+        os.environb[b"_X_AMZN_TRACE_ID"] = context.trace_id.encode("utf-8", "surrogateescape")
+    else:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
 
 
-_TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of RFC 9110, 5.6.2
+class _Invocation:
+    """One invocation: what `next` said of it, and the ways to answer it.
+
+    `response()`, `stream()` and `error()` are the ways; `answer()` chooses between the first two.
+    They run with the function's code. Each returns a function that sends the answer, of a stream
+    its end, for handle_event_request() to call: outside of the function's task, and through a
+    method of the client that an error tracker may have wrapped.
+    """
+
+    def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
+        self.client = client
+        self.headers = headers
+        self.event_body = event_body
+        self.request_id = headers["lambda-runtime-aws-request-id"]
+        self.invocation_id = headers.get("lambda-runtime-invocation-id")  # sent back with the answer
+
+    def make_context(self) -> "LambdaContext":
+        get = self.headers.get
+        client_context = get("lambda-runtime-client-context")
+        identity = get("lambda-runtime-cognito-identity")
+        return LambdaContext(
+            self.request_id,
+            _parse_json_header(client_context, "Client Context") if client_context else None,
+            _parse_json_header(identity, "Cognito Identity") if identity else None,
+            self.deadline_in_ms(),
+            get("lambda-runtime-invoked-function-arn"),
+            get("lambda-runtime-aws-tenant-id"),
+            get("lambda-runtime-trace-id"),
+        )
+
+    def deadline_in_ms(self) -> int:
+        """When Lambda ends the invocation, as Unix time in milliseconds; 0 if it did not say."""
+        deadline = self.headers.get("lambda-runtime-deadline-ms", "")
+        return int(deadline) if deadline.isdecimal() and len(deadline) < 16 else 0
+
+    def take_event(self) -> "Any":
+        """The event, whose bytes are let go of: JSON, or bytes where the content type is another."""
+        body, self.event_body = self.event_body, b""
+        content_type = self.headers.get("content-type")
+        if content_type is not None and content_type != "application/json":
+            if content_type.partition(";")[0].rstrip().lower() != "application/json":
+                return bytes(body)
+        try:
+            return _from_json(body)
+        except Exception as exception:
+            message = f"Unable to unmarshal input: {_message_of(exception)}"
+            raise _Fault("Runtime.UnmarshalError", message) from None
+
+    async def answer(self, result: "Any") -> "SendAnswer":
+        """Await what the handler has returned, if it has to be awaited; respond with it or stream it.
+
+        The type decides and not the object: the attributes of a `dict` subclass may answer
+        everything, `__await__` included.
+        """
+        try:
+            if hasattr(type(result), "__await__"):
+                result = await result
+            if hasattr(type(result), "__aiter__") or hasattr(type(result), "__next__"):
+                return await self.stream(result)
+            return self.response(result)
+        except BaseException as exception:
+            return self.error(exception)
+
+    def response(self, value: "Any") -> "SendAnswer":
+        """A buffered response: bytes as they are, all else as JSON. Raises _Fault."""
+        data, content_type = value, "application/unknown"
+        if not isinstance(value, bytes):
+            data, content_type = _marshal(value), "application/json"
+        return self.result(data, content_type)
+
+    def result(self, data: "Union[Buffer, _ResponseStream]", content_type: str) -> "SendAnswer":
+        post, invocation_id = self.client.post_invocation_result, self.invocation_id
+        return lambda: post(self.request_id, data, content_type, invocation_id)
+
+    async def stream(self, chunks: "Any") -> "SendAnswer":
+        """Post what an iterator yields, each chunk as soon as it is there.
+
+        An error before the first byte is an ordinary one. A later one goes into the trailers: the
+        status has long been sent.
+        """
+        stream = _ResponseStream(self.client, self.request_id, self.invocation_id)
+        failure: "Optional[BaseException]" = None
+        try:
+            is_async = hasattr(type(chunks), "__aiter__")
+            if is_async:
+                chunks = chunks.__aiter__()
+            while True:
+                try:
+                    chunk = await chunks.__anext__() if is_async else next(chunks)
+                except (StopIteration, StopAsyncIteration):
+                    break
+                is_metadata = isinstance(chunk, dict) and not stream.has_begun
+                data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
+                if data:
+                    await stream.write(data, is_metadata)
+                chunk = data = b""  # the function may want to resize a buffer that it has sent
+        except _HungUp:
+            pass  # the stream says so at its end, and the generator is closed like any other
+        except BaseException as exception:
+            failure = exception
+        await _close(chunks)
+        if failure is not None:
+            return self.error(failure, stream if stream.has_begun else None)
+        return self.result(stream, "application/octet-stream")
+
+    def error(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> "SendAnswer":
+        """An error response, or the end of a stream that has failed."""
+        return lambda: self.fail(exception, stream)
+
+    async def fail(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> None:
+        """Log an exception and post it; a SystemExit then ends the process."""
+        if isinstance(exception, _ApiError):
+            raise exception  # not the function's: the process ends
+        is_exit = isinstance(exception, SystemExit)
+        if not (is_exit and _process.is_forked_child):  # the usual end of a child
+            document, xray_cause = _report_error(exception, self.request_id)
+            await self.client.post_invocation_error(
+                self.request_id, document, xray_cause, self.invocation_id, stream
+            )
+        if is_exit:
+            raise exception
 
 
-def _parse_fields(lines: "list[str]") -> "Headers":
-    fields: "Headers" = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        lower = name.lower()
-        # ASCII: the Kelvin sign is a letter whose lower case is a "k".
-        if not (colon and name and name.isascii()) or lower.strip(_TOKEN):
-            raise _ApiError(f"sent a broken header line: {line[:80]!r}")
-        if lower not in ("connection", "transfer-encoding") and len(_names) < 100:
-            _names[name] = lower
-        value = value.strip(" \t")
-        # A field that comes twice is a list (RFC 9110, 5.3).
-        fields[lower] = f"{fields[lower]}, {value}" if lower in fields else value
-    return fields
-
-
-def _content_length(value: str) -> int:
-    """One length, even if it is said more than once (RFC 9112, 6.3, rule 5)."""
-    length, *others = {length.strip(" \t") for length in value.split(",")}
-    if others or not (length.isdecimal() and length.isascii() and len(length) < 20):
-        raise _ApiError(f"sent a broken Content-Length: {value[:80]!r}")
-    return _check_size(int(length))
-
-
-def _check_size(size: int) -> int:
-    if size > _LARGEST_BODY:
-        raise _ApiError(f"sent a body of more than {_LARGEST_BODY} bytes")
-    return size
-
-
-def _field(text: str) -> str:
-    """Text as a header value: printable ASCII (RFC 9110, 5.5), all else as escapes."""
-    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
-
-
-def _once(
-    api: str, method: str, path: str, fields: "Headers", body: bytes = b"", answered: bool = True
-) -> "Any":
-    """A call that is made once in the life of a process, on a connection of its own."""
-    import http.client
-
-    host, port, prefix = _parse_api(api)
-    connection = http.client.HTTPConnection(host, port, timeout=None)
+def _chunk_bytes(chunk: "Any") -> "Buffer":
+    """What a chunk of a stream is on the wire. Raises _Fault."""
+    if isinstance(chunk, bytes):
+        return chunk
     try:
-        connection.request(method, prefix + path, body or None, fields)
-        if not answered:
-            return connection
-        response = connection.getresponse()
-        answer = response.read()
-    except (OSError, http.client.HTTPException) as exception:
-        connection.close()
-        raise _ApiError(f"{method} {path}: {exception}") from None
-    connection.close()
-    if response.status >= 300:
-        raise _ApiError(f"{method} {path} was answered {response.status} {answer[:200]!r}")
-    return response
+        return chunk.encode() if isinstance(chunk, str) else memoryview(chunk).cast("B")
+    except UnicodeError as exception:
+        reason = str(exception)
+    except (TypeError, ValueError):
+        hint = " (the metadata comes first)" if isinstance(chunk, dict) else ""
+        reason = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}{hint}"
+    raise _Fault("Runtime.MarshalError", f"Unable to marshal response: {reason}")
+
+
+async def _close(chunks: "Any") -> None:
+    """Close a generator or a file, so that its `finally` runs now and not when it is collected."""
+    try:
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
+        elif hasattr(chunks, "close"):
+            chunks.close()
+    except BaseException as exception:
+        _report_error(exception)
 
 
 # ---- The context -----------------------------------------------------------------------------
 
-# The invocation whose code runs here. Follows the function's tasks, and its threads where Python
-# hands the context on (asyncio.to_thread, contextvars.copy_context).
-_invocation: "ContextVar[Optional[LambdaContext]]" = ContextVar("invocation", default=None)
-# The same for threads without a context; None where invocations share the process.
-_only_invocation: "Optional[LambdaContext]" = None
 
-_function: "dict[str, Optional[str]]" = {}  # what _read_function() gave before the first event
-
-
-def _read_function() -> "dict[str, Optional[str]]":
+def _read_function_facts() -> "dict[str, Optional[str]]":
     names = "LOG_GROUP_NAME LOG_STREAM_NAME FUNCTION_NAME FUNCTION_MEMORY_SIZE FUNCTION_VERSION"
     return {name: os.environ.get(f"AWS_LAMBDA_{name}") for name in names.split()}
 
@@ -526,13 +589,13 @@ class LambdaContext:
         tenant_id: "Optional[str]" = None,
         trace_id: "Optional[str]" = None,
     ) -> None:
-        function = _function or _read_function()
+        facts = _process.function_facts or _read_function_facts()
         self.aws_request_id = invoke_id
-        self.log_group_name = function["LOG_GROUP_NAME"]
-        self.log_stream_name = function["LOG_STREAM_NAME"]
-        self.function_name = function["FUNCTION_NAME"]
-        self.memory_limit_in_mb = function["FUNCTION_MEMORY_SIZE"]
-        self.function_version = function["FUNCTION_VERSION"]
+        self.log_group_name = facts["LOG_GROUP_NAME"]
+        self.log_stream_name = facts["LOG_STREAM_NAME"]
+        self.function_name = facts["FUNCTION_NAME"]
+        self.memory_limit_in_mb = facts["FUNCTION_MEMORY_SIZE"]
+        self.function_version = facts["FUNCTION_VERSION"]
         self.invoked_function_arn = invoked_function_arn
         self.tenant_id = tenant_id
         self.trace_id = trace_id
@@ -604,28 +667,8 @@ class ClientContext:
     __repr__ = _describe
 
 
-def _make_context(headers: "Headers") -> LambdaContext:
-    """The context of the invocation that `headers` announce."""
-    get = headers.get
-    client, identity = get("lambda-runtime-client-context"), get("lambda-runtime-cognito-identity")
-    return LambdaContext(
-        headers["lambda-runtime-aws-request-id"],
-        _header_object(client, "Client Context") if client else None,
-        _header_object(identity, "Cognito Identity") if identity else None,
-        _deadline(headers),
-        get("lambda-runtime-invoked-function-arn"),
-        get("lambda-runtime-aws-tenant-id"),
-        get("lambda-runtime-trace-id"),
-    )
-
-
-def _deadline(headers: "Headers") -> int:
-    """Unix time in milliseconds; 0 if there is none."""
-    deadline = headers.get("lambda-runtime-deadline-ms", "")
-    return int(deadline) if deadline.isdecimal() and len(deadline) < 16 else 0
-
-
-def _header_object(value: str, name: str) -> "Any":
+def _parse_json_header(value: str, name: str) -> "Any":
+    """The object in a header field of `next`, or None where it says null. Raises _Fault."""
     try:
         parsed = _from_json(value.encode("utf-8", "surrogateescape"))
         if parsed is None or isinstance(parsed, dict):
@@ -639,24 +682,7 @@ def _header_object(value: str, name: str) -> "Any":
 # ---- Finding the handler ---------------------------------------------------------------------
 
 
-class _Fault(Exception):
-    """An error that the runtime itself finds, with the type that Lambda knows it by."""
-
-    def __init__(self, error_type: str, message: str, trace: "Optional[list[str]]" = None) -> None:
-        super().__init__(message)
-        self.error_type = error_type
-        self.trace = trace or []
-
-
-def _set_path(task_root: str) -> None:
-    """sys.path as Lambda has it: the function, the layers, the interpreter's own."""
-    own = os.path.dirname(__file__)
-    packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-    rest = [path for path in sys.path if path not in ("", own)]
-    sys.path[:] = [task_root, packages, "/opt/python", *rest]
-
-
-def _find_handler(name: str) -> "Handler":
+def _get_handler(name: str) -> "Handler":
     """The function that `file.function` names. Raises what becomes the init error."""
     module_name, dot, function_name = name.rpartition(".")
     if not dot:
@@ -670,10 +696,10 @@ def _find_handler(name: str) -> "Handler":
         __import__(dotted)
         module = sys.modules[dotted]
     except ImportError as exception:
-        message = f"Unable to import module '{module_name}': {_text(exception)}"
+        message = f"Unable to import module '{module_name}': {_message_of(exception)}"
         raise _Fault("Runtime.ImportModuleError", message) from None
     except SyntaxError as exception:
-        message = f"Syntax error in module '{module_name}': {_text(exception)}"
+        message = f"Syntax error in module '{module_name}': {_message_of(exception)}"
         trace = f'  File "{exception.filename}" Line {exception.lineno}\n    {exception.text}'
         raise _Fault("Runtime.UserCodeSyntaxError", message, [trace]) from None
     try:
@@ -691,6 +717,9 @@ def _is_async(handler: object) -> bool:
 
 
 # ---- JSON ------------------------------------------------------------------------------------
+
+
+# The C halves of the json module, used directly: `import json` would cost 9 ms of cold start.
 
 
 class _Decoding:
@@ -716,7 +745,9 @@ def _from_json(data: "Buffer") -> "Any":
         value, end = _scan(stripped, 0)
         if end == len(stripped):
             return value
-    except (StopIteration, SystemError):  # 3.10 and 3.11 do not import the error that they mean to raise
+    except (StopIteration, SystemError):
+        # The scanner wants to raise json's own error class. On 3.10 and 3.11 it does not import
+        # json for that, and raises SystemError.
         pass
     import json
 
@@ -733,6 +764,8 @@ def _refuse(value: object) -> "NoReturn":
 
 
 def _make_encoder(encode_string: "Any", default: "Any" = _refuse, markers: "Any" = None) -> "Any":
+    """json's C encoder: `default` makes something of a value of another type or refuses it;
+    `markers`, a dict, has it look for circles."""
     return _json.make_encoder(markers, default, encode_string, None, ": ", ", ", False, False, True)
 
 
@@ -740,7 +773,7 @@ def _encode_string_or_digits(value: str) -> str:
     return str(value) if type(value) is _Digits else _json.encode_basestring(value)
 
 
-_FLAT = frozenset((str, int, float, bool, type(None)))
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 _encode = _make_encoder(_json.encode_basestring)
 _encode_exact = _make_encoder(_encode_string_or_digits)
 
@@ -748,21 +781,27 @@ _encode_exact = _make_encoder(_encode_string_or_digits)
 def _to_json(value: "Any") -> str:
     """JSON as awslambdaric writes it: UTF-8 unescaped, NaN, and a Decimal's exact digits.
 
-    The C encoder would write a named tuple, which is to be an object, as a list. marshal takes
-    nothing but the built-in types: what passes it goes straight to the encoder (for 20 % more
-    time than the encoder's alone); anything else is made plain first.
+    The C encoder would write a named tuple, which is to be an object, as a list, and has to be
+    kept from it. marshal takes the built-in types only, and looks through a value faster than
+    anything else: what passes it goes straight to the encoder (for 20 % more time than the
+    encoder's alone). Anything else is rebuilt of built-in types first.
     """
     try:
-        inner = [item for item in value.values() if type(item) not in _FLAT] if type(value) is dict else value
+        inner = (
+            [item for item in value.values() if type(item) not in _SCALARS] if type(value) is dict else value
+        )
         if inner and type(inner) is not str:
             marshal.dumps(inner)
         return "".join(_encode(value, 0))
     except Exception:
-        return "".join(_encode_exact(_plain(value, ()), 0))
+        return "".join(_encode_exact(_to_builtin(value, ()), 0))
 
 
-def _plain(value: "Any", parents: "tuple[int, ...]") -> "Any":
-    """The same value in types that the C encoder writes as they are meant."""
+def _to_builtin(value: "Any", parents: "tuple[int, ...]") -> "Any":
+    """The same value in types that the C encoder writes as they are meant. Raises what says why not.
+
+    `parents` are the ids of the containers that this one is in: a circle would never end.
+    """
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, bytes):
@@ -775,11 +814,11 @@ def _plain(value: "Any", parents: "tuple[int, ...]") -> "Any":
         value = as_dict()
     if isinstance(value, dict):
         return {
-            key.decode() if isinstance(key, bytes) else key: _plain(item, parents)
+            key.decode() if isinstance(key, bytes) else key: _to_builtin(item, parents)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_plain(item, parents) for item in value]
+        return [_to_builtin(item, parents) for item in value]
     decimal = sys.modules.get("decimal")
     if isinstance(value, getattr(decimal, "Decimal", ())):
         return _Digits("NaN" if value.is_nan() else value)
@@ -791,11 +830,21 @@ def _marshal(value: object) -> bytes:
     try:
         return _to_json(value).encode()
     except Exception as exception:
-        message = f"Unable to marshal response: {_text(exception)}"
+        message = f"Unable to marshal response: {_message_of(exception)}"
         raise _Fault("Runtime.MarshalError", message) from None
 
 
 # ---- Errors ----------------------------------------------------------------------------------
+
+
+class _Fault(Exception):
+    """An error that the runtime itself finds, with the type that Lambda knows it by."""
+
+    def __init__(self, error_type: str, message: str, trace: "Optional[list[str]]" = None) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.trace = trace or []
+
 
 _LARGEST_CAUSE = 1 << 20  # bytes of the X-Ray header; Lambda refuses more
 # Go's HTTP server, which the Runtime API and AWS's emulator are, takes a trailer section of at
@@ -804,7 +853,8 @@ _LARGEST_TRAILER = 2700
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
-def _text(exception: BaseException) -> str:
+def _message_of(exception: BaseException) -> str:
+    """str(exception), which the function's own class may have made anything."""
     try:
         return str(exception)
     except BaseException:
@@ -834,8 +884,8 @@ def _frames(traceback: "Optional[TracebackType]") -> "list[Frame]":
     return frames
 
 
-def _stack_trace(frames: "list[Frame]") -> "list[str]":
-    """The frames as Python prints them, a repeated one three times."""
+def _format_frames(frames: "list[Frame]") -> "list[str]":
+    """The frames as Python prints them: of a frame that repeats, the first three."""
     trace, times = [], 0
     for frame, following in zip(frames, [*frames[1:], None]):
         file, line, name, source = frame
@@ -849,7 +899,7 @@ def _stack_trace(frames: "list[Frame]") -> "list[str]":
     return trace
 
 
-def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, Any], str]":
+def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[ErrorDocument, str]":
     """The error document, for the Runtime API and the log, and the X-Ray cause, in ASCII.
 
     The document's fields are awslambdaric's. The exception that this one was raised from, or
@@ -857,46 +907,51 @@ def _error(exception: BaseException, request_id: str = "") -> "tuple[dict[str, A
     """
     fault = exception if isinstance(exception, _Fault) else None
     frames = _frames(exception.__traceback__)
-    document: "dict[str, Any]" = {
-        "errorMessage": _text(exception),
+    document: "ErrorDocument" = {
+        "errorMessage": _message_of(exception),
         "errorType": fault.error_type if fault else type(exception).__name__,
         "requestId": request_id,
-        "stackTrace": fault.trace if fault else _stack_trace(frames),
+        "stackTrace": fault.trace if fault else _format_frames(frames),
     }
     inner, seen = document, {id(exception)}
-    while len(seen) < 10:
+    while len(seen) < 10:  # a chain may be a circle, and may be as long as a loop that fails each time
         # "raise from" suppresses the context, with None for a cause too.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
         if cause is None or id(cause) in seen:
             break
         seen.add(id(cause))
         inner["cause"] = {
-            "errorMessage": _text(cause),
+            "errorMessage": _message_of(cause),
             "errorType": type(cause).__name__,
-            "stackTrace": _stack_trace(_frames(cause.__traceback__)),
+            "stackTrace": _format_frames(_frames(cause.__traceback__)),
         }
         inner, exception = inner["cause"], cause
+    return document, _xray_cause(document, frames, is_fault=fault is not None)
+
+
+def _xray_cause(document: "ErrorDocument", frames: "list[Frame]", is_fault: bool) -> str:
+    """What X-Ray shows of an error, as a header value: JSON in ASCII."""
     try:
         working_directory = os.getcwd()
     except OSError:
         working_directory = ""
-    kind = "LambdaValidationError" if fault else document["errorType"]
+    error_type = "LambdaValidationError" if is_fault else document["errorType"]
     stack = [{"label": name, "path": file, "line": line} for file, line, name, _ in frames]
-    xray_cause = {
+    cause = {
         "working_directory": working_directory,
-        "exceptions": [{"message": document["errorMessage"], "type": kind, "stack": stack}],
+        "exceptions": [{"message": document["errorMessage"], "type": error_type, "stack": stack}],
         "paths": list(dict.fromkeys(file for file, *_ in frames)),
     }
-    return document, "".join(_make_encoder(_json.encode_basestring_ascii)(xray_cause, 0))
+    return "".join(_make_encoder(_json.encode_basestring_ascii)(cause, 0))
 
 
-def _report(exception: BaseException, request_id: str = "") -> "tuple[dict[str, Any], str]":
-    """Log an error; return its document and X-Ray cause, whatever the exception does."""
+def _report_error(exception: BaseException, request_id: str = "") -> "tuple[ErrorDocument, str]":
+    """Log an error; return its document and X-Ray cause, whatever the exception's class does."""
     try:
-        document, xray_cause = _error(exception, request_id)
+        document, xray_cause = _describe_error(exception, request_id)
         _log_error(document)
     except Exception as problem:  # a hostile __name__, a recursion limit without room
-        message = f"the error could not be described: {_text(problem)}"
+        message = f"the error could not be described: {_message_of(problem)}"
         document = {"errorMessage": message, "errorType": "Runtime.Unknown", "requestId": request_id}
         document["stackTrace"], xray_cause = [], "{}"
         _note(message)
@@ -904,46 +959,48 @@ def _report(exception: BaseException, request_id: str = "") -> "tuple[dict[str, 
 
 
 def _error_fields(error_type: str) -> str:
-    return f"Content-Type: application/json\r\n{_ERROR_TYPE}: {_field(error_type)}\r\n"
+    """The header fields that every post of an error has."""
+    return f"Content-Type: application/json\r\n{_ERROR_TYPE}: {_field_value(error_type)}\r\n"
 
 
-def _error_body(document: "dict[str, Any]") -> bytes:
+def _document_bytes(document: "ErrorDocument") -> bytes:
+    """An error document as JSON in UTF-8."""
     # backslashreplace writes a lone surrogate as JSON does: \udc80.
     return _to_json(document).encode("utf-8", "backslashreplace")
 
 
-def _error_trailers(document: "dict[str, Any]") -> bytes:
-    """The end of a stream that failed: the last chunk and the trailers announced for it."""
-    body, limit = _error_body(document), 500
+def _error_trailers(document: "ErrorDocument") -> bytes:
+    """The trailers that end a stream which failed: the error's type, and its document in base64."""
+    body, limit = _document_bytes(document), 500
     while len(body) > _LARGEST_TRAILER:
         short = {key: document[key][:limit] for key in ("errorMessage", "errorType", "requestId")}
-        body, limit = _error_body({**short, "stackTrace": []}), limit // 2
+        body, limit = _document_bytes({**short, "stackTrace": []}), limit // 2
     # Base64 by hand: out of file descriptors, binascii cannot be imported.
     body += b" " * (-len(body) % 3)
     bits = int.from_bytes(body, "big")
     base64 = "".join(_BASE64[bits >> shift & 63] for shift in range(8 * len(body) - 6, -1, -6))
-    error_type = _field(document["errorType"])[:200]
-    return f"0\r\n{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {base64}\r\n\r\n".encode()
+    error_type = _field_value(document["errorType"])[:200]
+    return f"{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {base64}\r\n".encode()
 
 
 # ---- Logs ------------------------------------------------------------------------------------
 
-_TEXT_FRAME = 0xA55A0003  # frame types of _LAMBDA_TELEMETRY_LOG_FD; a level adds to it
+# Frame types of records on _LAMBDA_TELEMETRY_LOG_FD; a level adds to them.
+_TEXT_FRAME = 0xA55A0003
 _JSON_FRAME = 0xA55A0002
-_telemetry_fd: "Optional[int]" = None
 
 
-def _log(text: str, frame: int = _TEXT_FRAME) -> None:
+def _log(text: str, frame_type: int = _TEXT_FRAME) -> None:
     """Write to the function's log: in a frame where Lambda gave a descriptor for them.
 
     Straight to the descriptor: the function may have replaced or closed sys.stdout.
     """
     data = text.encode("utf-8", "backslashreplace")
-    if _telemetry_fd is None:
+    if _process.log_descriptor is None:
         _write(1, data)
     else:
         size, microseconds = len(data).to_bytes(4, "big"), int(_now() * 1e6).to_bytes(8, "big")
-        _write(_telemetry_fd, frame.to_bytes(4, "big") + size + microseconds + data)
+        _write(_process.log_descriptor, frame_type.to_bytes(4, "big") + size + microseconds + data)
 
 
 def _note(message: str) -> None:
@@ -953,6 +1010,7 @@ def _note(message: str) -> None:
 
 
 def _write(fd: int, data: bytes) -> None:
+    """Write all of `data`, if the descriptor still is there."""
     rest = memoryview(data)
     try:
         while rest:
@@ -961,24 +1019,25 @@ def _write(fd: int, data: bytes) -> None:
         pass  # the function has closed it; the event still has to be answered
 
 
-def _level_frame(base: int, level: int) -> int:
+def _frame_type(base: int, level: int) -> int:
+    """The frame type for a record of this level, as awslambdaric's table has it."""
     tens = min(50, max(0, level)) // 10
     return base + 4 * (tens + 1) if tens else base
 
 
-def _json_format() -> bool:
+def _logs_are_json() -> bool:
     return os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
 
 
-def _log_error(document: "dict[str, Any]") -> None:
+def _log_error(document: "ErrorDocument") -> None:
     """Log an error as awslambdaric does: on stdout with CR between the lines of one event."""
-    lines, frame = [], _JSON_FRAME
-    if _json_format():
+    lines, frame_type = [], _JSON_FRAME
+    if _logs_are_json():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_now()))
         lines.append(_to_json({"timestamp": timestamp, "level": "ERROR", **document}))
     else:
         error: "Optional[dict[str, Any]]" = document
-        intro, frame = "[ERROR]", _TEXT_FRAME
+        intro, frame_type = "[ERROR]", _TEXT_FRAME
         while error:
             lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
             lines.append("Traceback (most recent call last):")
@@ -987,10 +1046,10 @@ def _log_error(document: "dict[str, Any]") -> None:
                     text = line.lstrip(" ")
                     lines.append("\u00a0" * (len(line) - len(text)) + text)
             error, intro = error.get("cause"), "Caused by"
-    if _telemetry_fd is None:
+    if _process.log_descriptor is None:
         _log("\r".join(lines) + "\n")
     else:
-        _log("\n".join(lines), _level_frame(frame, 40))
+        _log("\n".join(lines), _frame_type(frame_type, 40))
 
 
 class _LoggingHook:
@@ -1028,33 +1087,33 @@ def _set_up_logging() -> None:
 
     class LambdaLoggerHandler(logging.Handler):
         def filter(self, record: "Any") -> "Any":
-            invocation = _invocation.get() or _only_invocation
-            record.aws_request_id = invocation.aws_request_id if invocation else ""
-            record.tenant_id = invocation.tenant_id if invocation else None
+            context = _current_context.get() or _process.context
+            record.aws_request_id = context.aws_request_id if context else ""
+            record.tenant_id = context.tenant_id if context else None
             return super().filter(record)
 
         def emit(self, record: "Any") -> None:
             text = self.format(record)
-            if _telemetry_fd is None and not text.endswith("\n"):
+            if _process.log_descriptor is None and not text.endswith("\n"):
                 text += "\n"
-            frame = _level_frame(_TEXT_FRAME, record.levelno) if framed_by_level else _TEXT_FRAME
-            _log(text, getattr(record, "_frame_type", frame))
+            frame_type = _frame_type(_TEXT_FRAME, record.levelno) if is_framed_by_level else _TEXT_FRAME
+            _log(text, getattr(record, "_frame_type", frame_type))
 
     class JsonFormatter(logging.Formatter):
         def format(self, record: "Any") -> str:
-            record._frame_type = _level_frame(_JSON_FRAME, record.levelno)
+            record._frame_type = _frame_type(_JSON_FRAME, record.levelno)
             message = record.msg
             if record.args or not isinstance(message, dict):
                 message = record.getMessage()
             failed = record.exc_info
-            kind, exception, trace = failed or (None, None, None)
+            error_class, exception, trace = failed or (None, None, None)
             line = {
                 "timestamp": self.formatTime(record, self.datefmt),
                 "level": logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10),
                 "message": message,
                 "logger": record.name,
                 "stackTrace": traceback.format_tb(trace) if failed else None,
-                "errorType": kind.__name__ if kind else None,
+                "errorType": error_class.__name__ if error_class else None,
                 "errorMessage": str(exception) if failed else None,
                 "requestId": record.aws_request_id,
                 "location": f"{record.pathname}:{record.funcName}:{record.lineno}" if failed else None,
@@ -1069,9 +1128,9 @@ def _set_up_logging() -> None:
 
     own = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
-    framed_by_level = _json_format() or bool(level)
+    is_framed_by_level = _logs_are_json() or bool(level)
     formatter: "logging.Formatter"
-    if _json_format():
+    if _logs_are_json():
         formatter = JsonFormatter(datefmt="%Y-%m-%dT%H:%M:%SZ")
     else:
         text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
@@ -1085,52 +1144,128 @@ def _set_up_logging() -> None:
         root.setLevel(level)
 
 
-# ---- One invocation --------------------------------------------------------------------------
+# ---- The Runtime API client ------------------------------------------------------------------
 
-_DIRECT = frozenset((dict, str, list, type(None), bytes, int, bool, float, tuple))
+_INVOCATION = "/2018-06-01/runtime/invocation"
+_INIT_ERROR = "/2018-06-01/runtime/init/error"
+_RESTORE = "/2018-06-01/runtime/restore"
+_EXTENSION = "/2020-01-01/extension"
+_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 
 
-async def _invoke(
-    connection: _Connection, handler: "Handler", headers: "Headers", body: "Buffer", shared: bool
-) -> None:
-    """Call the handler with one event and post what comes of it; SystemExit passes through."""
-    global _only_invocation
-    request_id = headers["lambda-runtime-aws-request-id"]
-    path = f"{_INVOCATION}/{_path_segment(request_id)}"
-    invocation_id = headers.get("lambda-runtime-invocation-id")
-    echo = f"Lambda-Runtime-Invocation-Id: {_field(invocation_id)}\r\n" if invocation_id else ""
-    streamed = False
+class _ApiError(Exception):
+    """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends."""
+
+
+class LambdaRuntimeClient:
+    """The calls of the Runtime API, on one connection: one invocation at a time.
+
+    The class, its methods and their parameters bear the names of awslambdaric's, where error
+    trackers find and wrap them. Those of the loop return awaitables. On a connection without an
+    event loop these never suspend.
+    """
+
+    def __init__(self, lambda_runtime_address: str) -> None:
+        self.lambda_runtime_address = lambda_runtime_address
+        self.connection = _Connection(lambda_runtime_address)
+        self._get_next = self.connection.request_head("GET", f"{_INVOCATION}/next")
+
+    async def wait_next_invocation(self) -> _Invocation:
+        """The next invocation, when there is one. Raises _ApiError.
+
+        There is no timeout: Lambda freezes the process while it waits.
+        """
+        status = 204
+        while status == 204:  # nothing yet: cargo-lambda's emulator wants to be asked again
+            status, headers, body = await self.connection.exchange(self._get_next)
+        if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
+            raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, without a request id")
+        return _Invocation(self, headers, body)
+
+    def post_invocation_result(
+        self,
+        invoke_id: str,
+        result_data: "Union[Buffer, _ResponseStream]",
+        content_type: str = "application/json",
+        invocation_id: "Optional[str]" = None,
+    ) -> "Awaitable[None]":
+        """Post a response, or end one whose chunks have been sent."""
+        if isinstance(result_data, _ResponseStream):
+            return result_data.end()
+        fields = f"Content-Type: {content_type}\r\n{_echo(invocation_id)}"
+        return self._post(f"{_INVOCATION}/{_path_segment(invoke_id)}/response", fields, result_data)
+
+    def post_invocation_error(
+        self,
+        invoke_id: str,
+        error_response_data: "ErrorDocument",
+        xray_fault: str,
+        invocation_id: "Optional[str]" = None,
+        stream: "Optional[_ResponseStream]" = None,
+    ) -> "Awaitable[None]":
+        """Post an error, or end the stream that it has interrupted."""
+        if stream is not None:
+            return stream.end(_error_trailers(error_response_data))
+        fields = _error_fields(error_response_data["errorType"]) + _echo(invocation_id)
+        if len(xray_fault) < _LARGEST_CAUSE:
+            fields += f"Lambda-Runtime-Function-XRay-Error-Cause: {xray_fault}\r\n"
+        body = _document_bytes(error_response_data)
+        return self._post(f"{_INVOCATION}/{_path_segment(invoke_id)}/error", fields, body)
+
+    def post_init_error(
+        self, error_response_data: "ErrorDocument", error_type_override: "Optional[str]" = None
+    ) -> None:
+        fields = _error_fields(error_type_override or error_response_data["errorType"])
+        _run_blocking(self._post(_INIT_ERROR, fields, _document_bytes(error_response_data)))
+
+    def restore_next(self) -> None:
+        """Wait for the restore of a snapshot, which Lambda takes meanwhile. Raises _ApiError."""
+        self._call_once("GET", f"{_RESTORE}/next", {})
+
+    def report_restore_error(self, restore_error_data: "ErrorDocument") -> None:
+        fields = {_ERROR_TYPE: "Runtime.AfterRestoreError", "Content-Type": "application/json"}
+        self._call_once("POST", f"{_RESTORE}/error", fields, _document_bytes(restore_error_data))
+
+    async def _post(self, path: str, fields: str, body: "Buffer") -> None:
+        head = self.connection.request_head("POST", path, f"{fields}Content-Length: {len(body)}\r\n")
+        status, _, answer = await self.connection.exchange(head, body)
+        if status >= 300:
+            _judge_refusal(path, status, answer)
+
+    def _call_once(self, method: str, path: str, fields: "Headers", body: "Optional[bytes]" = None) -> None:
+        """A call around a snapshot, on a connection of its own: none survives it."""
+        # Imported before the snapshot, http.client's 17 ms cost no invocation anything.
+        import http.client
+
+        connection = self.connection
+        once = http.client.HTTPConnection(connection.host, connection.port, timeout=None)
+        try:
+            once.request(method, connection.prefix + path, body, fields)
+            response = once.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as exception:
+            raise _ApiError(f"{method} {path}: {exception}") from None
+        finally:
+            once.close()
+        if response.status >= 300:
+            raise _ApiError(f"{method} {path} was answered {response.status} {answer[:200]!r}")
+
+
+def _judge_refusal(path: str, status: int, answer: "Buffer") -> None:
+    """A post was not accepted: the process ends after a 5xx; else it is a line in the log."""
+    problem = f"POST {path} was answered {status} {bytes(answer[:200])!r}"
+    if status >= 500:  # "container error": the runtime has to exit promptly
+        raise _ApiError(problem)
+    _note(problem)  # Lambda has told its caller, and goes on
+
+
+def _run_blocking(coroutine: "Coroutine[Any, Any, Any]") -> "Any":
+    """What a coroutine of the client returns, on a connection that blocks: it never suspends."""
     try:
-        context = _make_context(headers)
-        _invocation.set(context)
-        if not shared:
-            _only_invocation = context
-            if context.trace_id:
-                # 1 us less than os.environ, which encodes the name as well.
-                os.environb[b"_X_AMZN_TRACE_ID"] = context.trace_id.encode("utf-8", "surrogateescape")
-            else:
-                os.environ.pop("_X_AMZN_TRACE_ID", None)
-        event = _unmarshal(body, headers.get("content-type"))
-        del body
-        result = handler(event, context)
-        del event
-        if type(result) not in _DIRECT:
-            if hasattr(result, "__await__"):
-                if connection.loop is None:
-                    await _EventLoopNeeded()
-                result = await result
-            streamed = hasattr(result, "__aiter__") or hasattr(result, "__next__")
-        if isinstance(result, bytes):
-            kind, payload = "application/unknown", result
-        elif not streamed:
-            kind, payload = "application/json", _marshal(result)
-    except BaseException as exception:
-        await _post_error(connection, path, echo, request_id, exception)
-        return
-    if streamed:
-        await _stream(connection, path, echo, request_id, result)
-    else:
-        await connection.post(f"{path}/response", f"Content-Type: {kind}\r\n{echo}", payload)
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
 
 
 def _path_segment(request_id: str) -> str:
@@ -1141,262 +1276,498 @@ def _path_segment(request_id: str) -> str:
     return quote(request_id, safe="", errors="surrogateescape")
 
 
-def _unmarshal(body: "Buffer", content_type: "Optional[str]") -> "Any":
-    if content_type is not None and content_type != "application/json":
-        if content_type.partition(";")[0].rstrip().lower() != "application/json":
-            return bytes(body)
-    try:
-        return _from_json(body)
-    except Exception as exception:
-        message = f"Unable to unmarshal input: {_text(exception)}"
-        raise _Fault("Runtime.UnmarshalError", message) from None
+def _echo(invocation_id: "Optional[str]") -> str:
+    """The header field that sends back what `next` has given."""
+    return f"Lambda-Runtime-Invocation-Id: {_field_value(invocation_id)}\r\n" if invocation_id else ""
 
 
-async def _post_error(
-    connection: _Connection, path: str, echo: str, request_id: str, exception: BaseException
-) -> None:
-    if _forked and isinstance(exception, SystemExit):
-        raise exception  # the usual end of a child
-    document, xray_cause = _report(exception, request_id)
-    fields = _error_fields(document["errorType"]) + echo
-    if len(xray_cause) < _LARGEST_CAUSE:
-        fields += f"Lambda-Runtime-Function-XRay-Error-Cause: {xray_cause}\r\n"
-    await connection.post(f"{path}/error", fields, _error_body(document))
-    if isinstance(exception, SystemExit):
-        raise exception
+def _field_value(text: str) -> str:
+    """Text as a header value: printable ASCII (RFC 9110, 5.5), all else as escapes."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
-async def _stream(connection: _Connection, path: str, echo: str, request_id: str, chunks: "Any") -> None:
-    """Post what an iterator yields, each chunk as soon as it is there.
+class _HungUp(Exception):
+    """The connection was lost in the middle of a response stream, and the stream with it."""
 
-    An error before the first byte is an ordinary one; a later one goes into the trailers.
-    """
-    begun, end, failure = False, b"0\r\n\r\n", None
-    try:
-        try:
-            iterate = None
-            if hasattr(chunks, "__aiter__"):
-                if connection.loop is None:
-                    await _EventLoopNeeded()
-                chunks = chunks.__aiter__()
-                iterate = chunks.__anext__
-            while True:
-                try:
-                    chunk = await iterate() if iterate else next(chunks)
-                except (StopIteration, StopAsyncIteration):
-                    break
-                is_metadata = not begun and isinstance(chunk, dict)
-                data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
-                if data:
-                    head = b"" if begun else connection.stream_head(f"{path}/response", echo, is_metadata)
-                    begun = True
-                    # JSON and NULs in chunks of their own: cargo-lambda's emulator wants it so.
-                    tail = b"\r\n8\r\n%b\r\n" % bytes(8) if is_metadata else b"\r\n"
-                    await connection.feed(head + b"%x\r\n" % len(data), data, tail)
-                chunk = data = b""  # the function may want to resize a buffer that it has sent
-            if not begun:
-                end = connection.stream_head(f"{path}/response", echo) + end
-        except (_HungUp, _ApiError):
-            raise
-        except BaseException as exception:
-            if not begun:
-                return await _post_error(connection, path, echo, request_id, exception)
-            failure = exception if isinstance(exception, SystemExit) else None
-            end = _error_trailers(_report(exception, request_id)[0])
-            if not connection.keep:
-                raise _HungUp from None
-        finally:
-            await _close(chunks)
-        await connection.finish(f"{path}/response", end)
-    except _HungUp:
-        _note(
-            f"the response stream of {request_id} was cut off: the Runtime API hung up, or a chunk was interrupted"
+
+class _ResponseStream:
+    """A response that goes out in chunks, while the function makes them (RFC 9112, 7.1)."""
+
+    def __init__(self, client: LambdaRuntimeClient, invoke_id: str, invocation_id: "Optional[str]") -> None:
+        self.connection = client.connection
+        self.request_id = invoke_id
+        self.path = f"{_INVOCATION}/{_path_segment(invoke_id)}/response"
+        self.echo = _echo(invocation_id)
+        self.has_begun = False
+        self.is_cut_off = False  # the API has hung up, or a chunk may be half sent: nothing can follow
+
+    def _begin(self, is_metadata: bool) -> bytes:
+        """Get the connection ready; return the head of the request."""
+        # A request that finds the kept connection closed is sent once more on another; a stream
+        # cannot be: the function makes each chunk once. So it is looked at in any case.
+        if not self.connection.is_idle_and_open():
+            self.connection.open()
+        self.has_begun = True
+        media_type = "vnd.awslambda.http-integration-response" if is_metadata else "octet-stream"
+        return self.connection.request_head(
+            "POST",
+            self.path,
+            f"Content-Type: application/{media_type}\r\n"
+            "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
+            f"Trailer: {_ERROR_TYPE}, {_ERROR_BODY}\r\n{self.echo}",
         )
-    if failure is not None:
-        raise failure
 
+    async def write(self, data: "Buffer", is_metadata: bool = False) -> None:
+        """Send a chunk; return when the kernel has taken it. Raises _HungUp."""
+        head = b"" if self.has_begun else self._begin(is_metadata)
+        # Eight NULs end the metadata. They are a chunk of their own, as AWS's clients send them:
+        # cargo-lambda's emulator looks for that.
+        tail = b"\r\n8\r\n%b\r\n" % bytes(8) if is_metadata else b"\r\n"
+        await self._send(head + b"%x\r\n" % len(data), data, tail)
 
-def _chunk_bytes(chunk: "Any") -> "Buffer":
-    if isinstance(chunk, bytes):
-        return chunk
-    try:
-        return chunk.encode() if isinstance(chunk, str) else memoryview(chunk).cast("B")
-    except UnicodeError as exception:
-        reason = str(exception)
-    except (TypeError, ValueError):
-        hint = " (the metadata comes first)" if isinstance(chunk, dict) else ""
-        reason = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}{hint}"
-    raise _Fault("Runtime.MarshalError", f"Unable to marshal response: {reason}")
-
-
-async def _close(chunks: "Any") -> None:
-    """Close a generator or a file, so that its `finally` runs now."""
-    try:
-        if hasattr(chunks, "aclose"):
-            await chunks.aclose()
-        elif hasattr(chunks, "close"):
-            chunks.close()
-    except BaseException as exception:
-        _report(exception)
-
-
-# ---- The loop --------------------------------------------------------------------------------
-
-
-async def _invocations(
-    connection: _Connection, handler: "Handler", shared: bool, invoke: "Any"
-) -> SystemExit:
-    """Answer one invocation after the other; return how the process is to end."""
-    try:
-        if connection.loop is None and _is_async(handler):
-            await _EventLoopNeeded()  # from the start, so that it runs while `next` waits
-        while not connection.ending:
-            kept = (connection.keep and connection.heard > 0) or connection.fit()
-            # No timeout: Lambda freezes the process while it waits.
-            status, headers, body = await connection.exchange(kept, connection.get_next)
-            if status == 204:
-                continue  # nothing yet: ask again
-            if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
-                raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, without a request id")
-            answering = invoke(connection, handler, headers, body, shared)
-            del body  # a large event is freed while the handler runs
-            await answering
-        return SystemExit(0)
-    except SystemExit as exit:
-        return exit  # raised, it would be an error of the event loop's
-    finally:
-        connection.close()  # Python 3.9 with -X dev crashes at its end on a socket that is left open
-
-
-def _drive(loops: "list[Coroutine[Any, Any, SystemExit]]", connections: "list[_Connection]") -> "NoReturn":
-    """Run the loop, or several at a time on one event loop, until it ends."""
-    if len(loops) == 1:
+    async def _send(self, *parts: "Buffer") -> None:
         try:
-            loops[0].send(None)  # comes back only when an event loop is needed
-        except StopIteration as stop:
-            raise stop.value from None
-    import asyncio
+            await self.connection.send(*parts)
+        except BaseException as exception:
+            self.is_cut_off = True
+            self.connection.is_idle = False
+            if isinstance(exception, OSError) and exception.errno is not None:
+                raise _HungUp from None
+            raise
 
-    loop = _event_loop()
-    for connection in connections:
-        connection.loop = loop
-        if connection.sock is not None:
-            connection.sock.setblocking(False)
-    tasks = [loop.create_task(coroutine) for coroutine in loops]
-    for task in tasks:  # the first that ends stops the loop; it goes on for what is cancelled below
-        task.add_done_callback(lambda _: connections[0].ending or loop.stop())
-    try:
-        loop.run_forever()
-        for task in tasks:
-            if task.done() and not task.cancelled():
-                raise task.result()
-        _note("the function has stopped the event loop, and with it the runtime")
-        sys.exit(0)
-    finally:
-        for connection in connections:
-            connection.ending = True
-        rest = asyncio.all_tasks(loop)
-        for task in rest:
-            task.cancel()
-        if rest:
-            loop.run_until_complete(asyncio.wait(rest, timeout=0.3))  # Lambda gives 0.5 s
-        for task in tasks:
-            if task.done() and not task.cancelled():
-                task.exception()  # seen, or asyncio would log it
-        loop.close()
+    async def end(self, trailers: bytes = b"") -> None:
+        """Send the last chunk, which is empty, and read the answer."""
+        try:
+            if self.is_cut_off:
+                raise _HungUp
+            head = b"" if self.has_begun else self._begin(is_metadata=False)
+            await self._send(head + b"0\r\n" + trailers + b"\r\n")
+            try:
+                data = await self.connection.receive_more()
+            except (OSError, _ApiError):
+                self.connection.is_idle = False
+                raise _HungUp from None
+        except _HungUp:
+            reason = "the Runtime API hung up, or a chunk was interrupted"
+            _note(f"the response stream of {self.request_id} was cut off: {reason}")
+            return
+        status, _, answer = await self.connection.read_answer(data)
+        if status >= 300:
+            _judge_refusal(self.path, status, answer)
 
 
-def _event_loop() -> "Any":
-    """The loop that the function's module has set up, with its signal handlers, or a new one."""
-    import asyncio
-    import warnings
+# ---- The Runtime API client: HTTP ------------------------------------------------------------
+#
+# Theory of operation. A connection carries one request at a time and is in one of four states:
+#
+#   closed     there is no socket: at first, and after close(). open() makes it idle.
+#   idle       `is_idle`: the last answer was read to its end and allows another request.
+#              exchange() and the head of a stream begin here.
+#   busy       a request has been sent and its answer is awaited. read_answer() makes it idle
+#              again, unless the answer ends the connection or something came behind it.
+#   spent      the socket is there, but nothing may be sent on it: a chunk was cut, the API has
+#              said that it closes, or bytes came that nobody asked for. open() replaces it.
+#
+# Without an event loop the socket blocks and the coroutines never suspend: a `recv()` for the
+# next invocation waits for hours, frozen with the process. move_to() an event loop makes it
+# non-blocking, and the coroutines wait on the loop's futures.
+#
+# There are two parsers, because all of Lambda's answers look alike and a strict parser in Python
+# takes as long as the rest of the loop. _parse_usual_answer() takes whole answers made of status
+# lines and field names that the strict one has found sound before, and nothing else;
+# read_answer() takes whatever RFC 9112 allows, and refuses the rest. Measured on a round trip of
+# 30 us: with the strict one alone it takes twice that, with one parser for both 6 us more. That
+# a 202 to a post is recognised by its bytes saves 2.7 us, and that the connection is not looked
+# at before each request 3.8.
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            loop = asyncio.get_event_loop()
-        if not (loop.is_closed() or loop.is_running()):
-            return loop
-    except (RuntimeError, DeprecationWarning):
-        pass
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
+_RECEIVE = 1 << 16  # bytes asked of the kernel at once: head and event of most invocations
+_LARGEST_HEAD = 1 << 20  # bytes; Lambda's own heads are below 8 kB
+_LARGEST_BODY = 1 << 28  # bytes; Lambda's largest event is 6 MB: more is a broken length
 
 
-# ---- Lifecycle: initialisation, snapshot, shutdown, concurrency ------------------------------
+class _Connection:
+    """One keep-alive connection to the Runtime API; the states are told above."""
+
+    def __init__(self, address: str) -> None:
+        self.host, self.port, self.prefix = _parse_address(address)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self.host_field = f"Host: {host}:{self.port}\r\n"
+        self.resolved: "list[Any]" = []  # what getaddrinfo() gave for the host
+        self.sock: "Any" = None
+        self.loop: "Any" = None
+        self.is_idle = False
+        # When the last answer of the usual form was read, by the monotonic clock. 0 after any
+        # other: then more than the answer may have come.
+        self.usual_answer_at = 0.0
+        # The last 202 to a post, byte for byte. Of the same second, the next one is the same.
+        self.usual_202 = b""
+
+    def move_to(self, event_loop: "Any") -> None:
+        """Wait on the event loop from now on, instead of blocking."""
+        self.loop = event_loop
+        if self.sock is not None:
+            self.sock.setblocking(False)
+
+    def open(self) -> None:
+        """Connect, in place of the connection that there was. Raises _ApiError."""
+        # Only now is the old socket closed: its descriptor is free for the new one even when
+        # the function has used up all others.
+        self.close()
+        for descriptor in (0, 1, 2):
+            try:
+                os.fstat(descriptor)
+            except OSError:  # the function has closed it; what it prints must not come here
+                os.open(os.devnull, os.O_RDWR)
+        try:
+            if not self.resolved:
+                host = self.host.encode("ascii")  # as str it would import the idna codec: 7 ms
+                self.resolved = _socket.getaddrinfo(host, self.port, 0, _socket.SOCK_STREAM)
+            for family, socket_type, protocol, _, socket_address in self.resolved:
+                try:
+                    self.sock = _socket.socket(family, socket_type, protocol)
+                    self.sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
+                    self.sock.connect(socket_address)
+                    break
+                except OSError as exception:
+                    self.close()
+                    refusal = exception
+            else:
+                raise refusal
+        except OSError as exception:
+            raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
+        self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self.sock.setblocking(self.loop is None)
+        self.is_idle = True
+
+    def close(self) -> None:
+        self.is_idle = False
+        if self.sock is not None:
+            try:
+                self.sock.close()
+            except OSError:
+                pass  # the function has closed the descriptor
+            self.sock = None
+
+    def is_idle_and_open(self) -> bool:
+        """Whether a request can be sent: the API has not hung up, and nothing came unasked.
+
+        What came when nothing was asked for is no answer to what is asked next (RFC 9112, 9.2).
+        """
+        if not self.is_idle:
+            return False
+        try:
+            self.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except OSError as exception:
+            return isinstance(exception, BlockingIOError)
+        return False
+
+    def _can_be_reused(self) -> bool:
+        """is_idle_and_open(), but within a millisecond of a usual answer without a look: that takes 4 us."""
+        if self.is_idle and _monotonic() - self.usual_answer_at < 0.001:
+            return True
+        return self.is_idle_and_open()
+
+    def request_head(self, method: str, path: str, fields: str = "") -> bytes:
+        return f"{method} {self.prefix}{path} HTTP/1.1\r\n{self.host_field}{fields}\r\n".encode("ascii")
+
+    async def exchange(self, head: bytes, body: "Buffer" = b"") -> "Answer":
+        """Send a request; return status, header fields and body of its answer. Raises _ApiError.
+
+        Where the kept connection turns out to be closed before the first byte of an answer, the
+        request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
+        likes).
+        """
+        is_reused = self._can_be_reused()
+        while True:
+            if not is_reused:
+                self.open()
+            try:
+                if self.loop is None and len(body) < _RECEIVE and not _process.is_forked_child:
+                    self.sock.sendall(head + body)  # 2 us less than send()
+                else:
+                    await self.send(head, body)
+            except OSError as exception:
+                if exception.errno is None:
+                    raise  # not the kernel's: a signal handler of the function has raised it
+                # The API may have answered (413) and hung up before it had read all.
+            try:
+                data = self.sock.recv(_RECEIVE) if self.loop is None else await self.receive()
+            except OSError as exception:
+                if exception.errno is None:
+                    raise
+                data = b""
+            if data:
+                break
+            if not is_reused:
+                raise _ApiError("closed the connection without an answer")
+            is_reused = False
+        if data == self.usual_202:
+            return 202, {}, b""
+        self.usual_answer_at = _monotonic()
+        answer = _parse_usual_answer(data)
+        if answer is None:
+            return await self.read_answer(data)
+        if answer[0] == 202:
+            self.usual_202 = data
+        return answer
+
+    async def send(self, *parts: "Buffer") -> None:
+        """Send all parts, in one call to the kernel where it takes them: no small packets."""
+        if _process.is_forked_child:
+            # fork() in the handler has returned twice: the invocation is the parent's to answer.
+            _note("a forked child came back from the function's code; it ends here")
+            os._exit(0)
+        rest = list(parts)
+        while rest:
+            try:
+                sent = self.sock.sendmsg(rest)
+            except BlockingIOError:
+                await self._wait_for(self.loop.add_writer, self.loop.remove_writer)
+                continue
+            while rest and sent >= len(rest[0]):
+                sent -= len(rest.pop(0))
+            if sent:
+                rest[0] = memoryview(rest[0])[sent:]
+
+    async def receive(self) -> bytes:
+        """What has come, at least one byte; nothing when the API has closed its side."""
+        while True:
+            try:
+                return self.sock.recv(_RECEIVE)  # type: ignore[no-any-return]
+            except BlockingIOError:
+                pass
+            await self._wait_for(self.loop.add_reader, self.loop.remove_reader)
+
+    async def receive_more(self) -> bytes:
+        """receive() in the middle of an answer. Raises _ApiError when there is no more."""
+        data = await self.receive()
+        if not data:
+            raise _ApiError("closed the connection in the middle of an answer")
+        return data
+
+    async def _wait_for(self, add: "Any", remove: "Any") -> None:
+        """Wait until the socket can be read or written: add_reader or add_writer, and its opposite."""
+        future = self.loop.create_future()
+        add(self.sock, future.set_result, None)
+        try:
+            await future
+        finally:
+            remove(self.sock)
+
+    async def read_answer(self, data: bytes) -> "Answer":
+        """Read the answer that begins with `data`, by RFC 9112, sections 4 to 7. Raises _ApiError."""
+        rest = bytearray(data)
+        status = 100
+        while status < 200:  # 1xx answers precede the one that counts
+            status, self.is_idle, headers = _parse_head(await self._take_lines(rest))
+        # How the body is framed: section 6.3, in its order of precedence.
+        body = bytearray()
+        length = headers.get("content-length")
+        coding = headers.get("transfer-encoding")
+        if status in (204, 304):
+            pass
+        elif coding is not None:
+            if coding.lower() != "chunked" or length is not None:
+                raise _ApiError("sent Transfer-Encoding other than chunked, or with Content-Length")
+            body = await self._take_chunks(rest)
+        elif length is not None:
+            size = _parse_content_length(length)
+            body, rest = rest[:size], rest[size:]
+            if len(body) < size:
+                body = await self._fill(body, size)
+        else:
+            body, rest, self.is_idle = rest, bytearray(), False
+            while data := await self.receive():
+                body += data
+                _check_size(len(body))
+        if rest:  # nobody asked for it, so it answers nothing
+            self.is_idle = False
+        self.usual_answer_at = 0.0  # what follows may be in the kernel still
+        return status, headers, body
+
+    async def _take_line(self, data: bytearray) -> bytearray:
+        """Take a line off `data`, which grows as needed, without its LF."""
+        while (end := data.find(b"\n")) < 0:
+            if len(data) > _LARGEST_HEAD:
+                raise _ApiError(f"sent a line of more than {_LARGEST_HEAD} bytes")
+            data += await self.receive_more()
+        line = data[:end]
+        del data[: end + 1]
+        return line
+
+    async def _take_lines(self, data: bytearray) -> "list[str]":
+        """Take lines up to an empty one off `data`. They may end in LF alone (section 2.2)."""
+        lines: "list[str]" = []
+        size = 0
+        while line := (await self._take_line(data)).removesuffix(b"\r"):
+            text = line.decode("utf-8", "surrogateescape")
+            if "\r" in text or "\0" in text:  # "invalid and dangerous" (RFC 9110, 5.5)
+                raise _ApiError("sent a bare CR or a NUL in its headers")
+            if text[0] in " \t" and lines:  # a folded line goes on (section 5.2)
+                lines[-1] += f" {text[1:]}"
+            else:
+                lines.append(text)
+            size += len(line) + 2
+            if size > _LARGEST_HEAD:
+                raise _ApiError(f"sent more than {_LARGEST_HEAD} bytes of headers")
+        return lines
+
+    async def _fill(self, start: bytearray, size: int) -> bytearray:
+        """A body of `size` bytes that begins with `start`, received into one buffer."""
+        body = bytearray(size)
+        body[: len(start)] = start
+        received = len(start)
+        with memoryview(body) as view:
+            while received < size:
+                try:
+                    count = self.sock.recv_into(view[received:], 0, _socket.MSG_WAITALL)
+                except BlockingIOError:
+                    await self._wait_for(self.loop.add_reader, self.loop.remove_reader)
+                    continue
+                if not count:
+                    raise _ApiError(f"hung up after {received} of {size} bytes of an answer")
+                received += count
+        return body
+
+    async def _take_chunks(self, data: bytearray) -> bytearray:
+        """Take a chunked body off `data` (section 7.1), which grows as needed."""
+        body = bytearray()
+        size = -1
+        while size:
+            line = await self._take_line(data)
+            digits = line[:-1].partition(b";")[0].rstrip(b" \t")
+            is_broken = line[-1:] != b"\r" or digits.strip(b"0123456789abcdefABCDEF")
+            if is_broken or not 0 < len(digits) <= 16:
+                raise _ApiError(f"sent a broken chunk size: {bytes(line[:40])!r}")
+            size = int(digits, 16)
+            _check_size(len(body) + size)
+            if size:
+                while len(data) < size + 2:
+                    data += await self.receive_more()
+                if data[size : size + 2] != b"\r\n":
+                    raise _ApiError("sent a chunk longer than its size")
+                body += memoryview(data)[:size]
+                del data[: size + 2]
+        _parse_fields(await self._take_lines(data))  # nobody asks for trailers, but they have to be sound
+        return body
 
 
-def _work(api: str, find: "Callable[[], Handler]", share: int = 1, first: bool = True) -> "NoReturn":
-    """Initialise the function and serve its invocations until SystemExit or _ApiError.
+def _parse_address(address: str) -> "tuple[str, int, str]":
+    """Host, port and path prefix of AWS_LAMBDA_RUNTIME_API. Raises _ApiError.
 
-    `share` is how many invocations this process takes at once if the handler is async.
+    Lambda gives host:port; cargo-lambda's emulator http://host:port/.rt.
     """
-    connection = _Connection(api)
-    connection.open()  # before the function can use up all descriptors
-    connections = [connection]
-    os.register_at_fork(after_in_child=lambda: _mark_forked(connections))
-    if "logging" in sys.modules:
-        _set_up_logging()
-    else:
-        sys.meta_path.insert(0, _LoggingHook())
+    if not address:
+        raise _ApiError("is not set: Lambda sets it, and so do its emulators")
+    host, _, port = address.rpartition(":")
+    number = int(port) if port.isdecimal() and len(port) < 6 else 0
+    if address.isascii() and host.replace(".", "").isalnum() and 0 < number < 1 << 16:
+        return host, number, ""
+    from urllib.parse import quote, urlsplit
+
     try:
-        handler = find()
-        asynchronous = _is_async(handler)
-        if asynchronous:
-            _event_loop()  # here, so that what it meets is an init error
-    except BaseException as exception:
-        _fail_init(connection, exception, 1)
-    _prepare_for_sigterm(api, asynchronous, register=first)
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        _take_snapshot(api, connection)
-    _function.update(_read_function())
-    _tell_parent(b"aa" if asynchronous else b"pp")
-    invoke = _watched(_invoke) if os.environ.get("PYTHONFAULTHANDLER") else _invoke
-    share = share if asynchronous else 1
-    connections += [_Connection(api) for _ in range(share - 1)]
-    _drive([_invocations(each, handler, share > 1, invoke) for each in connections], connections)
+        url = urlsplit(address if "://" in address else f"http://{address}")
+        if address.isascii() and url.scheme == "http" and url.hostname:
+            return url.hostname, url.port or 80, quote(url.path.rstrip("/"), safe="/%")
+    except ValueError:
+        pass
+    raise _ApiError("is not host:port or http://host:port/path")
 
 
-def _mark_forked(connections: "list[_Connection]") -> None:
-    """In a child of the function's. It lets go of the connections: held open, a dead parent's
-    `next` would be given an event that nobody reads."""
-    global _forked, _to_parent
-    _forked = True
-    if _to_parent >= 0:
-        os.close(_to_parent)
-        _to_parent = -1
-    for connection in connections:
-        connection.close()
+# Status lines and field names that the strict parser has found sound, for the quick one. The
+# fields that say how an answer is framed, or that the connection ends, are never among them.
+_known_statuses: "dict[str, int]" = {}
+_known_names: "dict[str, str]" = {}
 
 
-def _fail_init(
-    connection: _Connection, exception: BaseException, status: int, error_type: str = ""
-) -> "NoReturn":
-    """Report an init error and exit."""
-    if _forked and isinstance(exception, SystemExit):
-        raise exception  # the usual end of a child
-    document, _ = _report(exception)
-    fields = _error_fields(error_type or document["errorType"])
+def _parse_usual_answer(data: bytes) -> "Optional[Answer]":
+    """The answer in `data`, if it is whole and has nothing that only the strict parser can judge.
+
+    Why there are two is told above. This one must accept nothing that the strict one refuses, and
+    find nothing else in what it accepts: the fuzzer compares them.
+    """
+    head, empty_line, body = data.partition(b"\r\n\r\n")
+    headers = {}
     try:
-        connection.post(_INIT_ERROR, fields, _error_body(document)).send(None)
-    except StopIteration:
-        pass  # how a coroutine returns
-    finally:
-        connection.close()
-    sys.exit(status)
+        text = head.decode("ascii")
+        lines = text.split("\r\n")
+        status = _known_statuses[lines.pop(0)]
+        for line in lines:
+            name, value = line.split(": ", 1)
+            headers[_known_names[name]] = value.strip(" \t")
+        is_whole = headers["content-length"] == str(len(body)) and len(headers) == len(lines)
+    except (KeyError, ValueError):
+        return None
+    if is_whole and empty_line and text.count("\r") == text.count("\n") == len(lines) and "\0" not in text:
+        return status, headers, body
+    return None
 
 
-def _take_snapshot(api: str, connection: _Connection) -> None:
-    """SnapStart: run the function's hooks around the snapshot, for which `restore/next` waits."""
+def _parse_head(lines: "list[str]") -> "tuple[int, bool, Headers]":
+    """Status, whether the connection stays open, and header fields (RFC 9112, 4 and 5)."""
+    status_line, *lines = lines or [""]
+    version, status = status_line[:9], status_line[9:12]
+    is_sound = version in ("HTTP/1.1 ", "HTTP/1.0 ") and status_line[12:13] in ("", " ") and len(status) == 3
+    if not (is_sound and status.isascii() and status.isdecimal()) or status < "100" or status == "101":
+        raise _ApiError(f"sent no HTTP answer but {status_line[:80]!r}")
+    headers = _parse_fields(lines)
+    if version == "HTTP/1.1 " and status in ("200", "202") and len(_known_statuses) < 20:
+        _known_statuses[status_line] = int(status)
+    stays_open = version == "HTTP/1.1 " and "close" not in headers.get("connection", "").lower()
+    return int(status), stays_open, headers
+
+
+_TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of RFC 9110, 5.6.2, in lower case
+
+
+def _parse_fields(lines: "list[str]") -> "Headers":
+    """Header or trailer fields by their names in lower case. Raises _ApiError."""
+    headers: "Headers" = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        lower = name.lower()
+        # isascii(): the Kelvin sign is a letter whose lower case is an ASCII "k".
+        if not (colon and name and name.isascii()) or lower.strip(_TOKEN):
+            raise _ApiError(f"sent a broken header line: {line[:80]!r}")
+        if lower not in ("connection", "transfer-encoding") and len(_known_names) < 100:
+            _known_names[name] = lower
+        value = value.strip(" \t")
+        # A field that comes twice is a list (RFC 9110, 5.3).
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
+
+
+def _parse_content_length(value: str) -> int:
+    """One length, even if it is said more than once (RFC 9112, 6.3, rule 5). Raises _ApiError."""
+    length, *others = {length.strip(" \t") for length in value.split(",")}
+    if others or not (length.isdecimal() and length.isascii() and len(length) < 20):
+        raise _ApiError(f"sent a broken Content-Length: {value[:80]!r}")
+    return _check_size(int(length))
+
+
+def _check_size(size: int) -> int:
+    if size > _LARGEST_BODY:
+        raise _ApiError(f"sent a body of more than {_LARGEST_BODY} bytes")
+    return size
+
+
+# ---- SnapStart -------------------------------------------------------------------------------
+
+
+def _take_snapshot(client: LambdaRuntimeClient) -> None:
+    """Run the function's hooks around the snapshot, which Lambda takes while `restore/next` waits.
+
+    The hooks are those of the package snapshot_restore_py, in awslambdaric's order: before the
+    snapshot the one registered last runs first.
+    """
     hooks = sys.modules.get("snapshot_restore_py")
     try:
         for function, args, kwargs in reversed(hooks.get_before_snapshot() if hooks else []):
-            function(*args, **kwargs)  # the last registered runs first
-        connection.close()  # no connection survives the snapshot
-        _once(api, "GET", f"{_RESTORE}/next", {})
+            function(*args, **kwargs)
+        client.connection.close()  # no connection survives the snapshot
+        client.restore_next()
     except BaseException as exception:
-        _fail_init(connection, exception, 64, "Runtime.BeforeSnapshotError")
+        _fail_init(client, exception, _FAILED_BEFORE_SNAPSHOT, "Runtime.BeforeSnapshotError")
     try:
         seed = getattr(sys.modules.get("random"), "seed", None)
         if seed:
@@ -1404,38 +1775,34 @@ def _take_snapshot(api: str, connection: _Connection) -> None:
         for function, args, kwargs in hooks.get_after_restore() if hooks else []:
             function(*args, **kwargs)
     except BaseException as exception:
-        document, _ = _report(exception)
-        fields = {_ERROR_TYPE: "Runtime.AfterRestoreError", "Content-Type": "application/json"}
-        _once(api, "POST", f"{_RESTORE}/error", fields, _error_body(document))
-        sys.exit(65)
+        document, _ = _report_error(exception)
+        client.report_restore_error(document)
+        sys.exit(_FAILED_AFTER_RESTORE)
 
 
-_extension: "Any" = None  # the open connection of an extension that waits for no event
+# ---- SIGTERM ---------------------------------------------------------------------------------
 
 
-def _prepare_for_sigterm(api: str, asynchronous: bool, register: bool) -> None:
+def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> None:
     """Have Lambda send SIGTERM before it ends the process, if the function handles it.
 
-    Lambda does so when an extension is registered; an internal one without events will do.
+    Lambda sends it only where an extension is registered. An internal one, which lives in this
+    process and waits for no events, will do.
     """
-    global _extension
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     handler = _signal.getsignal(_signal.SIGTERM)
     if not callable(handler):
         return
-    if register:
+    if may_register:
         try:
-            fields = {"Lambda-Extension-Name": "python-runtime", "Content-Type": "application/json"}
-            response = _once(api, "POST", f"{_EXTENSION}/register", fields, b'{"events": []}')
-            identifier = {"Lambda-Extension-Identifier": response.headers["Lambda-Extension-Identifier"]}
-            # Has to be asked for init to end, and is never answered.
-            _extension = _once(api, "GET", f"{_EXTENSION}/event/next", identifier, answered=False)
+            _process.extension = _register_extension(address)
         except Exception as exception:
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
-    if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not asynchronous:
-        # loop.add_signal_handler(), but the loop does not run while `next` blocks.
-        loop = _event_loop()
+    if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
+        # loop.add_signal_handler() has installed it, but the loop does not run while `next`
+        # blocks: it is run for what the signal has to say.
+        loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
             if not loop.is_running():
@@ -1445,50 +1812,88 @@ def _prepare_for_sigterm(api: str, asynchronous: bool, register: bool) -> None:
         _signal.signal(_signal.SIGTERM, run_callbacks)
 
 
-def _watched(invoke: "Any") -> "Any":
-    """`invoke` that dumps all stacks 100 ms before the deadline (PYTHONFAULTHANDLER=1).
+def _register_extension(address: str) -> "_Connection":
+    """Register an internal extension without events. Raises _ApiError.
+
+    Init ends only when each extension has asked for its next event. This one's question is never
+    answered, so the connection stays open for as long as the process lives.
+    """
+    connection = _Connection(address)
+    body = b'{"events": []}'
+    fields = "Lambda-Extension-Name: python-runtime\r\nContent-Type: application/json\r\n"
+    fields += f"Content-Length: {len(body)}\r\n"
+    path = f"{_EXTENSION}/register"
+    try:
+        status, headers, answer = _run_blocking(
+            connection.exchange(connection.request_head("POST", path, fields), body)
+        )
+        identifier = headers.get("lambda-extension-identifier")
+        if status >= 300 or not identifier:
+            raise _ApiError(
+                f"POST {path} was answered {status} {bytes(answer[:200])!r}, without an identifier"
+            )
+        fields = f"Lambda-Extension-Identifier: {_field_value(identifier)}\r\n"
+        if not connection.is_idle_and_open():
+            connection.open()
+        _run_blocking(connection.send(connection.request_head("GET", f"{_EXTENSION}/event/next", fields)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+# ---- Timeouts --------------------------------------------------------------------------------
+
+
+def _watch_deadlines() -> None:
+    """PYTHONFAULTHANDLER=1: dump all stacks 100 ms before an invocation times out.
 
     faulthandler's own thread does it, without the GIL, and has no place for a text: the request
     id gets into the dump as the name of the frame that calls the handler. Where an event loop
     runs, a timer of its own comes first, since that thread may not read frames that change; the
     thread follows 20 ms later if the handler blocks the loop.
     """
+    global _call_function
     import faulthandler
 
-    moments: "dict[object, float]" = {}  # when to dump, of each invocation under way
+    call_function: "Any" = _call_function
+    dump_at: "dict[object, float]" = {}  # Unix time, of each invocation under way
 
     def arm() -> None:
         faulthandler.cancel_dump_traceback_later()
-        waits = [wait for wait in (moment - _now() for moment in moments.values()) if wait > 0]
+        waits = [wait for wait in (moment - _now() for moment in dump_at.values()) if wait > 0]
         if waits:
             faulthandler.dump_traceback_later(min(waits), file=2)
 
-    async def watched(connection: _Connection, handler: "Handler", headers: "Headers", *rest: "Any") -> None:
-        name = f"RequestId: {_field(headers['lambda-runtime-aws-request-id'])}"
-        named = type(invoke)(invoke.__code__.replace(co_name=name), invoke.__globals__)
-        wait = min(_deadline(headers) / 1000 - 0.1 - _now(), 1e6)
+    async def call_and_watch(request_handler: "Handler", invocation: _Invocation) -> "SendAnswer":
+        name = f"RequestId: {_field_value(invocation.request_id)}"
+        named: "Any" = type(call_function)(
+            call_function.__code__.replace(co_name=name), call_function.__globals__
+        )
+        wait = min(invocation.deadline_in_ms() / 1000 - 0.1 - _now(), 1e6)
         timer = None
 
         def dump() -> None:
-            del moments[named]
+            del dump_at[named]
             arm()
             faulthandler.dump_traceback(file=2)
             _dump_tasks(name)
 
-        if connection.loop is not None and wait > 0:
-            timer = connection.loop.call_later(wait, dump)
+        event_loop = invocation.client.connection.loop
+        if event_loop is not None and wait > 0:
+            timer = event_loop.call_later(wait, dump)
             wait += 0.02
-        moments[named] = _now() + wait
+        dump_at[named] = _now() + wait
         arm()
         try:
-            await named(connection, handler, headers, *rest)
+            return await named(request_handler, invocation)  # type: ignore[no-any-return]
         finally:
-            moments.pop(named, None)
+            dump_at.pop(named, None)
             arm()
             if timer is not None:
                 timer.cancel()
 
-    return watched
+    _call_function = call_and_watch
 
 
 def _dump_tasks(name: str) -> None:
@@ -1503,96 +1908,145 @@ def _dump_tasks(name: str) -> None:
         while waiting is not None:
             # Of __anext__() of an async generator only the collector knows the generator.
             inside = (waiting, *gc.get_referents(waiting))
-            known = ((each, kind) for each in inside for kind in ("cr", "ag", "gi"))
-            each, kind = next((pair for pair in known if hasattr(pair[0], f"{pair[1]}_frame")), (None, "cr"))
-            frame = getattr(each, f"{kind}_frame", None)
+            known = ((each, prefix) for each in inside for prefix in ("cr", "ag", "gi"))
+            each, prefix = next(
+                (pair for pair in known if hasattr(pair[0], f"{pair[1]}_frame")), (None, "cr")
+            )
+            frame = getattr(each, f"{prefix}_frame", None)
             if frame is not None and frame.f_code.co_filename != __file__:
                 code = frame.f_code
                 frames.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
-            waiting = getattr(each, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+            waiting = getattr(each, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
         if frames:
             lines += [f"{task.get_name()}:\n", *frames]
     _write(2, "".join(lines).encode("utf-8", "backslashreplace"))
 
 
-def _supervise(api: str, find: "Callable[[], Handler]", slots: int) -> "NoReturn":
-    """Managed Instances: fork workers that share `slots` concurrent invocations.
+# ---- Managed Instances -----------------------------------------------------------------------
+#
+# AWS_LAMBDA_MAX_CONCURRENCY=N lets N invocations run at once: N times `next` may wait. The first
+# process becomes the supervisor of forked workers, each of which imports the function and serves
+# invocations as a process of its own: plain handlers in N workers of one slot each, async ones in
+# a worker for each processor, with the slots divided among them. What the handler is shows only
+# after its import. So one worker is started, and tells.
+#
+# A worker tells its supervisor one byte at a time, through a pipe:
 
-    The first worker tells what the handler is: plain handlers get a process for each slot, async
-    ones a process for each processor.
-    """
-    import _signal
+_ASYNC_READY = b"a"  # the function is initialised; its handler is async
+_PLAIN_READY = b"p"  # the same, and it is not
+_API_IS_GONE = b"!"  # the worker ends because of the Runtime API
 
-    processors = min(slots, len(os.sched_getaffinity(0)))
-    workers: "dict[int, tuple[int, int]]" = {}  # by process: its index, and where it tells of itself
-    kind, stopping = b"", False  # b"a", async, or b"p", plain: once the first worker has told
+# The end of the pipe, and the exit status, tell that it has ended. One that had been ready is
+# replaced at once. One that was not, or that found no Runtime API, is replaced after a pause: the
+# next will hardly fare better, and after four in a row the supervisor gives up. If the very first
+# fails, the init error is reported, and the supervisor exits as it did.
 
-    def stop(signum: int, frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-        for pid in workers:
+
+class _Worker:
+    """What the supervisor knows of a worker."""
+
+    def __init__(self, index: int, pipe: int) -> None:
+        self.index = index  # its place among the workers, which its successor takes over
+        self.pipe = pipe  # the descriptor on which it tells
+        self.told = b""
+
+
+class _Supervisor:
+    """Starts the workers, replaces those that die, passes SIGTERM on."""
+
+    _MOST_FAILURES = 3  # in a row
+
+    def __init__(self, address: str, find_handler: "Callable[[], Handler]", slots: int) -> None:
+        self.address = address
+        self.find_handler = find_handler
+        self.slots = slots
+        self.processors = min(slots, len(os.sched_getaffinity(0)))
+        self.workers: "dict[int, _Worker]" = {}  # by process id
+        self.ready = b""  # what the first worker told when it was
+        self.failures = 0  # workers in a row that could not start or found no Runtime API
+        self.is_stopping = False
+
+    def supervise(self) -> "NoReturn":
+        """Keep the workers alive until SIGTERM, or until they fail. Raises SystemExit."""
+        import _signal
+
+        _signal.signal(_signal.SIGTERM, lambda signum, frame: self.stop())
+        first = self.start_worker(0)
+        first.told = self.ready = os.read(first.pipe, 1)
+        for index in range(1, self.count_workers()):
+            self.start_worker(index)
+        while self.workers:
+            pid, status = os.wait()
+            if pid in self.workers:  # else a child of what this process was before bootstrap
+                self.bury(pid, status)
+        sys.exit(_FAILED if self.has_given_up() else 0)
+
+    def count_workers(self) -> int:
+        return {_ASYNC_READY: self.processors, _PLAIN_READY: self.slots}.get(self.ready, 0)
+
+    def has_given_up(self) -> bool:
+        return self.failures > self._MOST_FAILURES
+
+    def start_worker(self, index: int) -> _Worker:
+        import _signal
+
+        reader, writer = os.pipe()
+        # A SIGTERM between fork() and the entry in self.workers would miss the new one.
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTERM])
+        pid = os.fork()
+        if not pid:
+            os.close(reader)
+            self.become_worker(index, writer)
+        worker = self.workers[pid] = _Worker(index, reader)
+        if self.is_stopping:
+            os.kill(pid, _signal.SIGTERM)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
+        os.close(writer)
+        return worker
+
+    def become_worker(self, index: int, pipe: int) -> "NoReturn":
+        import _signal
+
+        _process.supervisor_pipe = pipe
+        for other in self.workers.values():
+            os.close(other.pipe)
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
+        _redirect_output()
+        slots = len(range(index % self.processors, self.slots, self.processors))
+        _serve(self.address, self.find_handler, slots, is_first=not self.ready)
+
+    def bury(self, pid: int, status: int) -> None:
+        """Take leave of a worker that has ended, and start another in its place."""
+        worker = self.workers.pop(pid)
+        worker.told += os.read(worker.pipe, 2)
+        os.close(worker.pipe)
+        if self.is_stopping:
+            return
+        if not self.ready:  # the init error is reported
+            sys.exit(os.WEXITSTATUS(status) or _FAILED)
+        self.failures = 0 if worker.told == self.ready else self.failures + 1
+        if self.has_given_up():
+            self.stop()
+        else:
+            time.sleep(self.failures / 10)
+            self.start_worker(worker.index)
+
+    def stop(self) -> None:
+        import _signal
+
+        self.is_stopping = True
+        for pid in list(self.workers):
             try:
                 os.kill(pid, _signal.SIGTERM)
             except ProcessLookupError:
                 pass  # it has just been waited for
 
-    def start(index: int) -> int:
-        global _to_parent
-        reader, writer = os.pipe()
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTERM])
-        pid = os.fork()
-        if not pid:
-            _to_parent = writer
-            for _, other in workers.values():
-                os.close(other)
-            os.close(reader)
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
-            _redirect_output()
-            _work(api, find, len(range(index % processors, slots, processors)), first=not kind)
-        workers[pid] = index, reader
-        if stopping:
-            os.kill(pid, _signal.SIGTERM)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
-        os.close(writer)
-        return reader
 
-    _signal.signal(_signal.SIGTERM, stop)
-    kind = os.read(start(0), 1)
-    count = {b"a": processors, b"p": slots}.get(kind, 0)
-    for index in range(1, count):
-        start(index)
-    failures = 0
-    while workers:
-        pid, status = os.wait()
-        if pid not in workers:
-            continue  # a child of what the interpreter was before
-        index, reader = workers.pop(pid)
-        told = os.read(reader, 3)
-        os.close(reader)
-        if stopping:
-            continue
-        if not count:  # the init error is reported
-            sys.exit(os.WEXITSTATUS(status) or 1)
-        # One that could not start, or found no Runtime API: the next will hardly fare better.
-        failures = 0 if told[-1:] == kind else failures + 1
-        if failures > 3:
-            stop(0, None)
-        else:
-            time.sleep(failures / 10)
-            start(index)
-    sys.exit(int(failures > 3))
-
-
-# A worker's pipe. Once it is ready, the kind of its handler: twice, since _supervise() takes one from
-# the first worker, and looks for one when a worker ends. "!" if the API is gone.
-_to_parent = -1
-
-
-def _tell_parent(fact: bytes) -> None:
-    if _to_parent >= 0:
+def _tell_supervisor(fact: bytes) -> None:
+    if _process.supervisor_pipe >= 0:
         try:
-            os.write(_to_parent, fact)
+            os.write(_process.supervisor_pipe, fact)
         except OSError:
             pass  # it has gone; the Runtime API will tell
 
@@ -1601,80 +2055,10 @@ def _redirect_output() -> None:
     """Connect stdout and stderr to the log socket of Managed Instances, one connection each."""
     path = os.environ.get("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", "")
     try:
-        for fd in (1, 2) if path else ():
+        for descriptor in (1, 2) if path else ():
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             sock.connect(path)
-            os.dup2(sock.fileno(), fd)
+            os.dup2(sock.fileno(), descriptor)
             sock.close()
     except OSError as exception:
         _note(f"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET={path}: {exception.strerror}")
-
-
-# ---- run() and main() ------------------------------------------------------------------------
-
-
-def run(handler: "Handler") -> "NoReturn":
-    """Serve invocations with `handler(event, context)` until Lambda ends the process.
-
-    For a script that is its own bootstrap. The handler may be any callable: what it returns goes
-    out as JSON (bytes as they are), an awaitable is awaited, an iterator or async iterator is
-    streamed. Raises SystemExit: with status 1 when the Runtime API cannot be reached or
-    misbehaves, and when the handler does.
-    """
-    for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if not getattr(stream, "write_through", True):  # make it unbuffered, as `python -u` does
-            stream.flush()
-            raw = open(fd, "wb", 0, closefd=False)
-            setattr(sys, name, type(stream)(raw, stream.encoding, stream.errors, write_through=True))
-    _start(lambda: handler)
-
-
-def main() -> "NoReturn":
-    """Serve invocations with the handler that `_HANDLER` names: what `bootstrap` calls."""
-    task_root = os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()
-
-    def find() -> "Handler":
-        os.chdir(task_root)
-        return _find_handler(os.environ.get("_HANDLER", ""))
-
-    sys.argv[:] = [__file__]
-    _set_path(task_root)
-    _start(find)
-
-
-def _start(find: "Callable[[], Handler]") -> "NoReturn":
-    global _telemetry_fd
-    api = os.environ.get("AWS_LAMBDA_RUNTIME_API", "")
-    telemetry_fd = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
-    slots = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
-    status = 1
-    try:
-        if slots.isdecimal() and int(slots):
-            _supervise(api, find, int(slots))
-        if telemetry_fd.isdecimal():
-            _telemetry_fd = int(telemetry_fd)
-        _work(api, find)
-    except Exception as exception:
-        if isinstance(exception, _ApiError) or getattr(exception, "errno", None) is not None:
-            name = f"AWS_LAMBDA_RUNTIME_API={api}:" if api else "AWS_LAMBDA_RUNTIME_API"
-            _note(f"{name} {getattr(exception, 'strerror', exception)}")
-            _tell_parent(b"!")
-        else:
-            _report(exception)  # from a signal handler of the function's
-    except KeyboardInterrupt:
-        status = 130
-    except SystemExit as exit:
-        if exit.code is None or isinstance(exit.code, int):
-            status = exit.code or 0
-        else:
-            _write(2, f"{exit.code}\n".encode("utf-8", "backslashreplace"))
-    if _extension is not None:
-        _extension.close()
-    import _signal
-
-    # A thread which the function has left must not keep the process alive.
-    _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
-    _signal.alarm(1)
-    sys.exit(status)

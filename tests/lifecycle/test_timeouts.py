@@ -156,7 +156,7 @@ class AsyncHandler(unittest.TestCase):
         with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
             request_id = hang(lambda_)
             stderr = dumped(lambda_, "in <module>")
-            self.assertRegex(stderr, rf"in compute\n.*in handler\n.* in .*{request_id}\n")
+            self.assertRegex(stderr, rf"in compute\n.*in handler\n.* in answer\n.* in .*{request_id}\n")
 
     def test_several_slots(self):
         """Each that hangs is dumped once, whatever else comes and goes in the meantime."""
