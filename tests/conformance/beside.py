@@ -11,22 +11,22 @@ from miniature import Lambda
 class Recording:
     """What has come out of a runtime, from one look at it to the next."""
 
-    def __init__(self, lambda_):
-        self.lambda_ = lambda_
+    def __init__(self, aws):
+        self.aws = aws
         self.posts = self.frames = self.log = self.stderr = 0
 
     def take(self):
         """All since the last call, in a form that can be compared."""
-        lambda_ = self.lambda_
-        posts = [request for request in list(lambda_.requests) if request.method == "POST"]
-        frames, log, stderr = lambda_.frames, lambda_.log, lambda_.stderr
+        aws = self.aws
+        posts = [request for request in list(aws.requests) if request.method == "POST"]
+        frames, log, stderr = aws.frames, aws.log, aws.stderr
         outcome = {
             "posts": [self.post(request) for request in posts[self.posts :]],
             "log": self.plain(log[self.log :]),
             "frames": [f"{kind:08x} {self.plain(text)}" for kind, _, text in frames[self.frames :]],
             # Of Python's own traceback the last line says enough.
             "stderr": re.sub(r"(?m)^Traceback .*\n(  .*\n)*", "TRACEBACK\n", self.plain(stderr[self.stderr :])),
-            "exit": lambda_.status,
+            "exit": aws.status,
         }
         self.posts, self.frames, self.log, self.stderr = len(posts), len(frames), len(log), len(stderr)
         return outcome
@@ -53,28 +53,28 @@ class Recording:
 
     def plain(self, text):
         """Text without what differs from run to run."""
-        text = text.replace(self.lambda_.task_root, "ROOT")
+        text = text.replace(self.aws.task_root, "ROOT")
         text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d{3})?", "TIME", text)
         return re.sub("0x[0-9a-f]{6,}", "ADDRESS", text)
 
 
-def play(lambda_, invocations):
+def play(aws, invocations):
     """The outcome of the start and of each invocation, a list of (request id, Invocation)."""
     outcomes = []
-    recording = Recording(lambda_)
+    recording = Recording(aws)
 
     def settle():
         # When it waits for the next event it has nothing more to say.
-        lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, what="neither polls nor ends")
+        aws.wait_for(lambda: aws.polling or aws.status is not None, what="neither polls nor ends")
         outcomes.append(recording.take())
 
-    lambda_.start()
+    aws.start()
     settle()
     for request_id, invocation in invocations:
-        if lambda_.status is not None:
+        if aws.status is not None:
             break
-        lambda_.send(invocation.event, body=invocation.body, headers=invocation.headers(request_id))
-        lambda_.wait_for(lambda: not lambda_.pending, what="nobody takes the event")
+        aws.send(invocation.event, body=invocation.body, headers=invocation.headers(request_id))
+        aws.wait_for(lambda: not aws.pending, what="nobody takes the event")
         settle()
     return outcomes
 

@@ -252,9 +252,9 @@ class Unchanged(unittest.TestCase):
         """
         with store() as endpoint, function(function=source) as root:
             environment = {"ENDPOINT": endpoint, "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
-            with Lambda(root, env=environment) as lambda_:
+            with Lambda(root, env=environment) as aws:
                 for _ in range(2):
-                    answer = lambda_.invoke("large")
+                    answer = aws.invoke("large")
                     self.assertTrue(answer.streaming and answer.complete)
                     self.assertTrue(answer.body == b"object /bucket/large" + bytes(1_000_000))
                     self.assertGreater(len(answer.chunks), 100)

@@ -18,18 +18,18 @@ def split(answer):
 
 class Examples(unittest.TestCase):
     def test_app(self):
-        with example("app") as lambda_:
-            answer = lambda_.invoke(http_event("GET", "/count/3"))
+        with example("app") as aws:
+            answer = aws.invoke(http_event("GET", "/count/3"))
             self.assertTrue(answer.streaming and answer.complete)
             metadata, body = split(answer)
             self.assertEqual(metadata["statusCode"], 200)
             self.assertEqual(metadata["headers"]["content-type"], "text/event-stream; charset=utf-8")
             self.assertEqual(body, b"data: 0\n\ndata: 1\n\ndata: 2\n\n")
             self.assertEqual([data for _, data in answer.chunks[2:]], [b"data: %d\n\n" % n for n in range(3)])
-            metadata, body = split(lambda_.invoke(http_event("GET", "/count/many")))
+            metadata, body = split(aws.invoke(http_event("GET", "/count/many")))
             self.assertEqual(metadata["statusCode"], 422)
             self.assertIn("int_parsing", body.decode())
-            self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+            self.assertEqual((aws.log, aws.stderr), ("", ""))
 
     def test_app_with_more_in_it(self):
         """The bridge carries bodies, cookies, errors and what the app does after its response."""
@@ -48,34 +48,34 @@ class Examples(unittest.TestCase):
                 raise LookupError("nothing")
         """
         source = EXAMPLES["app"] + textwrap.dedent(more)
-        with function(app=source) as root, Lambda(root, "app.handler") as lambda_:
-            answer = lambda_.invoke(http_event("POST", "/echo", {"k": "é"}, query={"q": "1"}))
+        with function(app=source) as root, Lambda(root, "app.handler") as aws:
+            answer = aws.invoke(http_event("POST", "/echo", {"k": "é"}, query={"q": "1"}))
             metadata, body = split(answer)
             self.assertEqual([cookie[:4] for cookie in metadata["cookies"]], ["a=1;", "b=2;"])
             self.assertEqual(json.loads(body), [{"theme": "dark"}, {"k": "é"}, "/echo", "1"])
-            self.assertEqual(lambda_.log, "later\n")
-            broken = lambda_.invoke(http_event("GET", "/broken"))
+            self.assertEqual(aws.log, "later\n")
+            broken = aws.invoke(http_event("GET", "/broken"))
             self.assertEqual((split(broken)[0]["statusCode"], broken.error_type), (500, "LookupError"))
-            self.assertEqual(split(lambda_.invoke(http_event("GET", "/count/0")))[1], b"")
+            self.assertEqual(split(aws.invoke(http_event("GET", "/count/0")))[1], b"")
 
     def test_s3(self):
         with store() as endpoint:
             env = {"AWS_ENDPOINT_URL": endpoint, "BUCKET": "bucket", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
-            with example("s3", env=env) as lambda_:
-                answer = lambda_.invoke(http_event("GET", "/large"))
+            with example("s3", env=env) as aws:
+                answer = aws.invoke(http_event("GET", "/large"))
                 metadata, body = split(answer)
                 self.assertEqual(metadata, {"statusCode": 200, "headers": {"Content-Type": "text/plain"}})
                 self.assertEqual(body, b"object /bucket/large" + bytes(1_000_000))
                 self.assertLess(len(answer.chunks), 30)
-                self.assertEqual(lambda_.invoke(http_event("GET", "/missing")).json["errorType"], "NoSuchKey")
+                self.assertEqual(aws.invoke(http_event("GET", "/missing")).json["errorType"], "NoSuchKey")
 
     def test_how_many_are_compared(self):
         self.assertIn(f"plays {len(FUNCTIONS)} functions and {len(INITS)} failures to start", TEXT)
 
     def test_snap(self):
-        with example("snap", env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
-            lambda_.restore()
-            self.assertEqual(lambda_.invoke().json, ["close connections", "open them again"])
+        with example("snap", env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as aws:
+            aws.restore()
+            self.assertEqual(aws.invoke().json, ["close connections", "open them again"])
 
 
 if __name__ == "__main__":

@@ -31,23 +31,23 @@ HOOKS = """
 def play(root, command):
     """What a runtime sends until it waits for an event or ends; its answer to one; its exit status, log and errors."""
     env = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}
-    with Lambda(root, env=env, command=command) as lambda_:
-        lambda_.wait_for(lambda: lambda_.restoring or lambda_.status is not None, what="neither restores nor ends")
-        before = lambda_.log
-        lambda_.restored = True
-        with lambda_.condition:
-            lambda_.condition.notify_all()
-        lambda_.wait_for(lambda: lambda_.polling or lambda_.status is not None, what="neither polls nor ends")
-        answer = lambda_.invoke().json if lambda_.polling else None
-        sent = [request.kind for request in lambda_.requests]
+    with Lambda(root, env=env, command=command) as aws:
+        aws.wait_for(lambda: aws.restoring or aws.status is not None, what="neither restores nor ends")
+        before = aws.log
+        aws.restored = True
+        with aws.condition:
+            aws.condition.notify_all()
+        aws.wait_for(lambda: aws.polling or aws.status is not None, what="neither polls nor ends")
+        answer = aws.invoke().json if aws.polling else None
+        sent = [request.kind for request in aws.requests]
         errors = [
             (request.kind, request.error_type, request.json["errorType"], request.json["errorMessage"])
-            for request in lambda_.requests if request.kind.endswith("error")
+            for request in aws.requests if request.kind.endswith("error")
         ]
-        logs = [text.replace("\r", "\n").partition("\n")[0] for text in (before, lambda_.log)]
+        logs = [text.replace("\r", "\n").partition("\n")[0] for text in (before, aws.log)]
         if command:
-            lambda_.violations.clear()
-        return {"sent": sent[:3], "answer": answer, "errors": errors, "exit": lambda_.status, "log": logs}
+            aws.violations.clear()
+        return {"sent": sent[:3], "answer": answer, "errors": errors, "exit": aws.status, "log": logs}
 
 
 class SnapStart(unittest.TestCase):

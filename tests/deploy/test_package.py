@@ -373,9 +373,9 @@ class LayerWithInterpreter(unittest.TestCase):
                 path.unlink()
                 path.write_text("raise SystemExit('the source was read')\n")
         env = {"_HANDLER": f"{file}.handler", **ENVIRONMENT, **environment}
-        with Lambda(root / "var/task", env=env, command=enter(root, *command)) as lambda_:
+        with Lambda(root / "var/task", env=env, command=enter(root, *command)) as aws:
             for event in ({"k": 1}, "again"):
-                self.assertEqual(lambda_.invoke(event).json, [event, f"/var/task/{file}.py"])
+                self.assertEqual(aws.invoke(event).json, [event, f"/var/task/{file}.py"])
 
 
 class RefusedPrefix(unittest.TestCase):

@@ -30,9 +30,9 @@ class Loop(unittest.TestCase):
                 writer.write(event.encode() + b"\\n")
                 return [len(loops), (await reader.readline()).decode()]
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.invoke("first").json, 1)
-            self.assertEqual(lambda_.invoke("second").json, [1, "second\n"])
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke("first").json, 1)
+            self.assertEqual(aws.invoke("second").json, [1, "second\n"])
 
     def test_background_tasks_go_on(self):
         source = """
@@ -57,14 +57,14 @@ class Loop(unittest.TestCase):
         """
         with function(function=source) as root:
             os.mkfifo(f"{root}/go")
-            with Lambda(root) as lambda_:
-                self.assertEqual(lambda_.invoke().json, [False])
-                lambda_.wait_for(lambda: lambda_.polling)
-                self.assertEqual(lambda_.log, "")
+            with Lambda(root) as aws:
+                self.assertEqual(aws.invoke().json, [False])
+                aws.wait_for(lambda: aws.polling)
+                self.assertEqual(aws.log, "")
                 tell(f"{root}/go")
-                lambda_.wait_for(lambda: lambda_.log == "while next blocks")
-                self.assertTrue(lambda_.polling)
-                self.assertEqual(lambda_.invoke().json, [False, "done"])
+                aws.wait_for(lambda: aws.log == "while next blocks")
+                self.assertTrue(aws.polling)
+                self.assertEqual(aws.invoke().json, [False, "done"])
 
     def test_awaitables_of_plain_functions(self):
         source = """
@@ -94,13 +94,13 @@ class Loop(unittest.TestCase):
                 if event == "loops": return len(loops)
                 return event
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for event, result in (
                 ("plain", "plain"), ("coroutine", "coroutine"), ("plain", "plain"), ("awaitable", ["awaitable"]), ("future", "future"),
                 ("coroutine", "coroutine"), ("loops", 1),
             ):
                 with self.subTest(event):
-                    self.assertEqual(lambda_.invoke(event).json, result)
+                    self.assertEqual(aws.invoke(event).json, result)
 
     def test_at_import(self):
         # On the loop that a module has made before there was a handler.
@@ -115,8 +115,8 @@ class Loop(unittest.TestCase):
                 async with lock:
                     return asyncio.get_running_loop() is loop
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertIs(lambda_.invoke().json, True)
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertIs(aws.invoke().json, True)
 
     def test_it_runs_while_the_first_next_waits(self):
         # What the module has begun goes on, if its handler is seen to be async.
@@ -134,9 +134,9 @@ class Loop(unittest.TestCase):
                 "async def sleep(delay, event, context): return 1",
                 handler,
             ])
-            with self.subTest(handler), function(function=source) as root, Lambda(root) as lambda_:
-                lambda_.wait_for(lambda: lambda_.log == "runs\n")
-                self.assertEqual(lambda_.invoke().kind, "response")
+            with self.subTest(handler), function(function=source) as root, Lambda(root) as aws:
+                aws.wait_for(lambda: aws.log == "runs\n")
+                self.assertEqual(aws.invoke().kind, "response")
 
     def test_asyncio_run_at_import(self):
         source = """
@@ -147,8 +147,8 @@ class Loop(unittest.TestCase):
             async def handler(event, context):
                 return await asyncio.sleep(0, value)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual([lambda_.invoke().json for _ in range(2)], ["value", "value"])
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual([aws.invoke().json for _ in range(2)], ["value", "value"])
 
     def test_plain_functions_may_run_loops_of_their_own(self):
         source = """
@@ -157,8 +157,8 @@ class Loop(unittest.TestCase):
             def handler(event, context):
                 return asyncio.run(asyncio.sleep(0, event))
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual([lambda_.invoke(n).json for n in (1, 2)], [1, 2])
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual([aws.invoke(n).json for n in (1, 2)], [1, 2])
 
     def test_asyncio_is_imported_only_for_a_function_that_needs_it(self):
         source = """
@@ -176,33 +176,33 @@ class Loop(unittest.TestCase):
                 if event == "coroutine": return coroutine()
                 return "asyncio" in sys.modules
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertIs(lambda_.invoke("value").json, False)
-            lambda_.invoke("error")
-            self.assertEqual(lambda_.invoke("stream").body, b"none")
-            self.assertIs(lambda_.invoke("value").json, False)
-            self.assertIs(lambda_.invoke("coroutine").json, True)
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertIs(aws.invoke("value").json, False)
+            aws.invoke("error")
+            self.assertEqual(aws.invoke("stream").body, b"none")
+            self.assertIs(aws.invoke("value").json, False)
+            self.assertIs(aws.invoke("coroutine").json, True)
 
     def test_large_events_and_answers(self):
         source = """
             async def handler(event, context):
                 return event
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             event = "x" * 5_000_000
             for _ in range(2):
-                self.assertEqual(lambda_.invoke(event).json, event)
+                self.assertEqual(aws.invoke(event).json, event)
 
     def test_lost_connections(self):
         source = """
             async def handler(event, context):
                 return event
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for kind in "next", "response":
                 for fault in Fault(close=True), Fault(silently=True), Fault(0):
-                    lambda_.answers(kind, fault)
-                    self.assertEqual([lambda_.invoke(n).json for n in (1, 2)], [1, 2])
+                    aws.answers(kind, fault)
+                    self.assertEqual([aws.invoke(n).json for n in (1, 2)], [1, 2])
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ class Served(unittest.TestCase):
         stack = contextlib.ExitStack()
         cls.addClassCleanup(stack.close)
         root = stack.enter_context(function(function=cls.SOURCE))
-        cls.lambda_ = stack.enter_context(Lambda(root, telemetry=cls.telemetry))
+        cls.aws = stack.enter_context(Lambda(root, telemetry=cls.telemetry))
 
     def ask(self, expression, **headers):
         """What the function makes of `expression`; headers: lambda_runtime_..."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.answer = self.lambda_.invoke(expression, headers=headers)
+        self.answer = self.aws.invoke(expression, headers=headers)
         return self.answer.json
 
 
@@ -47,13 +47,13 @@ class Attributes(Served):
             "log_stream_name": "AWS_LAMBDA_LOG_STREAM_NAME",
         }
         for name, variable in names.items():
-            self.assertEqual(self.ask(f"context.{name}"), self.lambda_.env[variable])
+            self.assertEqual(self.ask(f"context.{name}"), self.aws.env[variable])
         self.assertEqual(self.ask("context.memory_limit_in_mb"), "128")
 
     def test_of_the_invocation(self):
         self.assertEqual(self.ask("context.aws_request_id"), self.answer.request_id)
-        self.assertEqual(self.ask("context.invoked_function_arn"), self.lambda_.arn)
-        arn = self.lambda_.arn + ":alias"
+        self.assertEqual(self.ask("context.invoked_function_arn"), self.aws.arn)
+        arn = self.aws.arn + ":alias"
         self.assertEqual(self.ask("context.invoked_function_arn", lambda_runtime_invoked_function_arn=arn), arn)
         self.assertIsNone(self.ask("context.invoked_function_arn", lambda_runtime_invoked_function_arn=None))
 
@@ -169,8 +169,8 @@ class Variables(unittest.TestCase):
                 ]
         """
         names = "FUNCTION_NAME", "FUNCTION_VERSION", "FUNCTION_MEMORY_SIZE", "LOG_GROUP_NAME", "LOG_STREAM_NAME"
-        with function(function=source) as root, Lambda(root, env={f"AWS_LAMBDA_{name}": None for name in names}) as lambda_:
-            self.assertEqual(lambda_.invoke().json, [None] * 5)
+        with function(function=source) as root, Lambda(root, env={f"AWS_LAMBDA_{name}": None for name in names}) as aws:
+            self.assertEqual(aws.invoke().json, [None] * 5)
 
 
 class Repr(Served):
@@ -180,7 +180,7 @@ class Repr(Served):
     """
 
     def test_everything(self):
-        env = self.lambda_.env
+        env = self.aws.env
         text = self.ask(
             None,
             lambda_runtime_client_context='{"custom": {"k": "v"}, "env": {"e": 1}, "client": {"app_title": "t"}}',
@@ -195,7 +195,7 @@ class Repr(Served):
             f"function_name={env['AWS_LAMBDA_FUNCTION_NAME']},"
             f"memory_limit_in_mb={env['AWS_LAMBDA_FUNCTION_MEMORY_SIZE']},"
             f"function_version={env['AWS_LAMBDA_FUNCTION_VERSION']},"
-            f"invoked_function_arn={self.lambda_.arn},"
+            f"invoked_function_arn={self.aws.arn},"
             "client_context=ClientContext([custom={'k': 'v'},env={'e': 1},client=Client([installation_id=None,"
             "app_title=t,app_version_name=None,app_version_code=None,app_package_name=None])]),"
             "identity=CognitoIdentity([cognito_identity_id=i,cognito_identity_pool_id=p]),"
@@ -220,16 +220,16 @@ class Log(Served):
     def test_in_frames(self):
         for value, text in {"'téxt'": "téxt", "'line\\n'": "line\n", "{'k': 1}": "{'k': 1}", "None": "None"}.items():
             self.ask(value)
-            self.lambda_.wait_for(lambda: self.lambda_.polling)
-            kind, _, message = self.lambda_.frames[-1]
+            self.aws.wait_for(lambda: self.aws.polling)
+            kind, _, message = self.aws.frames[-1]
             self.assertEqual((f"{kind:x}", message), ("a55a0003", text))
-        self.assertEqual(self.lambda_.log, "")
+        self.assertEqual(self.aws.log, "")
 
     def test_on_stdout(self):
-        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+        with function(function=self.SOURCE) as root, Lambda(root) as aws:
             for value in "'téxt'", "'line\\n'", "{'k': 1}", "'\\ud800'":
-                lambda_.invoke(value)
-            self.assertEqual(lambda_.log, "téxtline\n{'k': 1}\\ud800")
+                aws.invoke(value)
+            self.assertEqual(aws.log, "téxtline\n{'k': 1}\\ud800")
 
 
 class InvocationId(Served):
@@ -249,13 +249,13 @@ class InvocationId(Served):
     def test_with_each_kind_of_answer(self):
         for event, kind in {"value": "response", "error": "error", "stream": "response", "early error": "error"}.items():
             with self.subTest(event):
-                answer = self.lambda_.invoke(event, headers={"Lambda-Runtime-Invocation-Id": "id-1"})
+                answer = self.aws.invoke(event, headers={"Lambda-Runtime-Invocation-Id": "id-1"})
                 self.assertEqual(answer.kind, kind)
                 self.assertEqual(answer.headers.get_all("Lambda-Runtime-Invocation-Id"), ["id-1"])
-                self.assertNotIn("Lambda-Runtime-Invocation-Id", self.lambda_.invoke(event).headers)
+                self.assertNotIn("Lambda-Runtime-Invocation-Id", self.aws.invoke(event).headers)
 
     def test_with_an_event_that_is_not_json(self):
-        answer = self.lambda_.invoke(body=b"{", headers={"Lambda-Runtime-Invocation-Id": "id-2"})
+        answer = self.aws.invoke(body=b"{", headers={"Lambda-Runtime-Invocation-Id": "id-2"})
         self.assertEqual((answer.kind, answer.headers["Lambda-Runtime-Invocation-Id"]), ("error", "id-2"))
 
 

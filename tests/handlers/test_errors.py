@@ -32,12 +32,12 @@ class Served(unittest.TestCase):
         stack = contextlib.ExitStack()
         cls.addClassCleanup(stack.close)
         cls.root = stack.enter_context(function(function=cls.SOURCE))
-        cls.lambda_ = stack.enter_context(Lambda(cls.root))
+        cls.aws = stack.enter_context(Lambda(cls.root))
 
     def error(self, event):
         """The error document for an event, after what holds for each."""
-        before = len(self.lambda_.log)
-        answer = self.answer = self.lambda_.invoke(event)
+        before = len(self.aws.log)
+        answer = self.answer = self.aws.invoke(event)
         document = answer.json
         self.assertEqual((answer.kind, answer.status), ("error", 202))
         self.assertEqual(set(document) - {"cause"}, {"errorMessage", "errorType", "requestId", "stackTrace"})
@@ -45,8 +45,8 @@ class Served(unittest.TestCase):
         names = {"Host", "Content-Type", "Content-Length", ERROR_TYPE}
         self.assertEqual(set(answer.headers) - {XRAY}, names)
         self.assertEqual(answer.headers["Content-Type"], "application/json")
-        self.lambda_.wait_for(lambda: self.lambda_.polling, what="the loop goes on")
-        self.assertEqual(self.lambda_.log[before:], logged(document))
+        self.aws.wait_for(lambda: self.aws.polling, what="the loop goes on")
+        self.assertEqual(self.aws.log[before:], logged(document))
         return document
 
     def frame(self, name, text):
@@ -140,7 +140,7 @@ class Document(Served):
 
     def test_no_message(self):
         self.assertEqual(self.error("empty")["errorMessage"], "")
-        self.assertIn("[ERROR] KeyError\rTraceback", self.lambda_.log)
+        self.assertIn("[ERROR] KeyError\rTraceback", self.aws.log)
 
     def test_line_breaks_in_the_message(self):
         self.assertEqual(self.error("lines")["errorMessage"], "one\ntwo\r\nthree")
@@ -158,9 +158,9 @@ class Document(Served):
         self.assertEqual(cause["paths"], [f"{self.root}/function.py", "<string>"])
 
     def test_repeated_frames_are_folded(self):
-        before = len(self.lambda_.log)
-        answer = self.lambda_.invoke("recursion")
-        *expected, _ = self.lambda_.log[before:].split("|")
+        before = len(self.aws.log)
+        answer = self.aws.invoke("recursion")
+        *expected, _ = self.aws.log[before:].split("|")
         self.assertEqual(answer.json["stackTrace"], [self.frame("handler", self.CALL), *expected])
         self.assertIn("  [Previous line repeated 497 more times]\n", expected)
         self.assertEqual(len(json.loads(answer.headers[XRAY])["exceptions"][0]["stack"]), 503)
@@ -177,11 +177,11 @@ class Document(Served):
 
     def test_no_frames(self):
         # The handler does not take two arguments: only the runtime's own frames are there.
-        with function(function="def handler(event): pass") as root, Lambda(root) as lambda_:
-            document = lambda_.invoke().json
+        with function(function="def handler(event): pass") as root, Lambda(root) as aws:
+            document = aws.invoke().json
             self.assertEqual((document["errorType"], document["stackTrace"]), ("TypeError", []))
             self.assertIn("takes 1 positional argument but 2 were given", document["errorMessage"])
-            self.assertEqual(lambda_.log, logged(document))
+            self.assertEqual(aws.log, logged(document))
 
 
 class Kinds(Served):
@@ -255,9 +255,9 @@ class Kinds(Served):
 
     def error(self, event):
         if "\\ud800" in event:  # the log has it as text
-            self.answer = self.lambda_.invoke(event)
-            self.assertTrue(self.lambda_.log.endswith("\n"))
-            self.assertIn(r"[ERROR] ValueError: a\ud800" + "\r", self.lambda_.log)
+            self.answer = self.aws.invoke(event)
+            self.assertTrue(self.aws.log.endswith("\n"))
+            self.assertIn(r"[ERROR] ValueError: a\ud800" + "\r", self.aws.log)
             return self.answer.json
         return super().error(event)
 
@@ -280,7 +280,7 @@ class Names(Served):
                 self.assertEqual(document["errorType"], name)
                 value = self.answer.headers[ERROR_TYPE]
                 self.assertEqual(value.strip(), (name if name.isascii() and name.isprintable() else ascii(name)[1:-1]).strip())
-        self.assertEqual(self.lambda_.connected, 1)
+        self.assertEqual(self.aws.connected, 1)
 
     def test_lone_surrogate(self):
         # type() itself does not take one, __name__ neither.
@@ -377,7 +377,7 @@ class Cause(Served):
         trace = self.error("middle")["cause"]["stackTrace"]
         self.assertEqual([re.search("in (.*)", entry)[1] for entry in trace], ["middle", "low"])
         self.assertEqual(trace[1], self.frame("low", 'raise OSError("refused")'))
-        self.assertIn("\rCaused by OSError: refused\rTraceback (most recent call last):\r\xa0\xa0File ", self.lambda_.log)
+        self.assertIn("\rCaused by OSError: refused\rTraceback (most recent call last):\r\xa0\xa0File ", self.aws.log)
 
     def test_a_long_chain_is_cut(self):
         self.assertLess(len(self.summary(self.error("long"))), 20)
@@ -396,7 +396,7 @@ class Size(Served):
             ("\n", 600_000, False),
         ):
             with self.subTest(character, times=times):
-                answer = self.lambda_.invoke([character, times])
+                answer = self.aws.invoke([character, times])
                 self.assertEqual(answer.json["errorMessage"], character * times)
                 cause = answer.headers[XRAY]
                 self.assertEqual(cause is not None, there)
@@ -407,7 +407,7 @@ class Size(Served):
     def test_3_mb_in_the_log(self):
         document = self.error(["ö", 1_500_000])
         self.assertEqual(len(document["errorMessage"]), 1_500_000)
-        self.assertEqual(self.lambda_.invoke(["x", 1]).json["errorMessage"], "x")
+        self.assertEqual(self.aws.invoke(["x", 1]).json["errorMessage"], "x")
 
 
 class Faults(Served):
@@ -437,14 +437,14 @@ class JsonLog(unittest.TestCase):
                 except KeyError as error:
                     raise ValueError("two\\nlines") from error
         """
-        with function(function=source) as root, Lambda(root, env={"AWS_LAMBDA_LOG_FORMAT": "json"}) as lambda_:
-            document = lambda_.invoke().json
+        with function(function=source) as root, Lambda(root, env={"AWS_LAMBDA_LOG_FORMAT": "json"}) as aws:
+            document = aws.invoke().json
             self.assertEqual(document["cause"]["errorType"], "KeyError")
-            self.assertEqual(lambda_.log.count("\n"), 1)
-            line = json.loads(lambda_.log)
+            self.assertEqual(aws.log.count("\n"), 1)
+            line = json.loads(aws.log)
             self.assertRegex(line.pop("timestamp"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
             self.assertEqual(line, {"level": "ERROR", **document})
-            self.assertIn("'é'", lambda_.log)
+            self.assertIn("'é'", aws.log)
 
 
 class Async(Served):
@@ -486,13 +486,13 @@ class Exit(unittest.TestCase):
     """sys.exit(n): an error to the caller, then the process exits with n."""
 
     def exit(self, source, event, status):
-        with function(function=source) as root, Lambda(root) as lambda_:
-            answer = lambda_.invoke(event)
+        with function(function=source) as root, Lambda(root) as aws:
+            answer = aws.invoke(event)
             self.assertEqual((answer.kind, answer.error_type, answer.json["errorType"]), ("error", "SystemExit", "SystemExit"))
-            self.assertEqual(lambda_.wait(), status)
-            self.assertEqual([request.kind for request in lambda_.requests], ["next", "error"])
-            self.assertTrue(lambda_.log.startswith(logged(answer.json)), lambda_.log)
-            self.log, self.stderr = lambda_.log[len(logged(answer.json)):], lambda_.stderr
+            self.assertEqual(aws.wait(), status)
+            self.assertEqual([request.kind for request in aws.requests], ["next", "error"])
+            self.assertTrue(aws.log.startswith(logged(answer.json)), aws.log)
+            self.log, self.stderr = aws.log[len(logged(answer.json)):], aws.stderr
             return answer.json
 
     def test_statuses(self):
@@ -527,10 +527,10 @@ class Exit(unittest.TestCase):
             def handler(event, context):
                 raise SystemExit(5)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            lambda_.answers("error", 413)
-            self.assertEqual(lambda_.invoke().status, 413)
-            self.assertEqual(lambda_.wait(), 5)
+        with function(function=source) as root, Lambda(root) as aws:
+            aws.answers("error", 413)
+            self.assertEqual(aws.invoke().status, 413)
+            self.assertEqual(aws.wait(), 5)
 
 
 class WorkingDirectory(unittest.TestCase):
@@ -545,8 +545,8 @@ class WorkingDirectory(unittest.TestCase):
                 os.rmdir("../gone")
                 raise ValueError
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            answer = lambda_.invoke()
+        with function(function=source) as root, Lambda(root) as aws:
+            answer = aws.invoke()
             self.assertEqual(answer.json["errorType"], "ValueError")
             self.assertEqual(json.loads(answer.headers[XRAY])["working_directory"], "")
 

@@ -27,10 +27,10 @@ class Environment(unittest.TestCase):
     """
 
     def seen(self, **how):
-        with function(function=self.SOURCE) as root, Lambda(root, start=False, **how) as lambda_:
-            self.root, self.env = root, lambda_.env
-            lambda_.start()
-            return lambda_.invoke().json
+        with function(function=self.SOURCE) as root, Lambda(root, start=False, **how) as aws:
+            self.root, self.env = root, aws.env
+            aws.start()
+            return aws.invoke().json
 
     def own_path(self):
         """What sys.path the interpreter has without us, but for the empty string that stands for -c."""
@@ -90,8 +90,8 @@ class Name(unittest.TestCase):
         }
         with function(**files) as root:
             for name, module in names.items():
-                with self.subTest(name), Lambda(root, name) as lambda_:
-                    self.assertEqual(lambda_.invoke().json, module)
+                with self.subTest(name), Lambda(root, name) as aws:
+                    self.assertEqual(aws.invoke().json, module)
 
     def test_imported_once(self):
         source = """
@@ -99,9 +99,9 @@ class Name(unittest.TestCase):
 
             def handler(event, context): return event
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual([lambda_.invoke(n).json for n in (1, 2)], [1, 2])
-            self.assertEqual(lambda_.log, "imported\n")
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual([aws.invoke(n).json for n in (1, 2)], [1, 2])
+            self.assertEqual(aws.log, "imported\n")
 
 
 class Kind(unittest.TestCase):
@@ -214,9 +214,9 @@ class Kind(unittest.TestCase):
 
     def test_that_answers(self):
         for kind, source in self.KINDS.items():
-            with self.subTest(kind), function(function=source) as root, Lambda(root) as lambda_:
+            with self.subTest(kind), function(function=source) as root, Lambda(root) as aws:
                 for event in 1, 2:
-                    answer = lambda_.invoke(event)
+                    answer = aws.invoke(event)
                     self.assertEqual(answer.kind, "response")
                     expected = f"{event} {answer.request_id}" if kind == "built-in" else [event, answer.request_id]
                     self.assertEqual(answer.json, expected)
@@ -265,15 +265,15 @@ class Kind(unittest.TestCase):
             """,
         }
         for kind, source in kinds.items():
-            with self.subTest(kind), function(function=source) as root, Lambda(root) as lambda_:
+            with self.subTest(kind), function(function=source) as root, Lambda(root) as aws:
                 for event in 1, 2:
-                    answer = lambda_.invoke(event)
+                    answer = aws.invoke(event)
                     self.assertTrue(answer.streaming)
                     self.assertEqual(answer.wait_chunks(2), [b"%d" % event, answer.request_id.encode()])
 
     def test_that_is_none(self):
-        with function(function="handler = 5") as root, Lambda(root) as lambda_:
-            answer = lambda_.invoke()
+        with function(function="handler = 5") as root, Lambda(root) as aws:
+            answer = aws.invoke()
             self.assertEqual((answer.kind, answer.error_type), ("error", "TypeError"))
             self.assertIn("'int' object is not callable", answer.json["errorMessage"])
             self.assertEqual(answer.json["stackTrace"], [])
@@ -298,12 +298,12 @@ class Library(unittest.TestCase):
                 if __name__ == "__main__":
                     runtime.run(handler)
             """
-            with self.subTest(define + give), function(script=source) as root, self.start(root) as lambda_:
-                answer = lambda_.invoke("id ")
+            with self.subTest(define + give), function(script=source) as root, self.start(root) as aws:
+                answer = aws.invoke("id ")
                 body = answer.body.decode()
                 self.assertEqual(body.strip('"'), "id " + answer.request_id)
-                lambda_.wait_for(lambda: lambda_.polling)
-                self.assertEqual(lambda_.log, "said")
+                aws.wait_for(lambda: aws.polling)
+                self.assertEqual(aws.log, "said")
 
     def test_output_is_unbuffered(self):
         source = """
@@ -318,10 +318,10 @@ class Library(unittest.TestCase):
             print("before", end=" ")
             runtime.run(handler)
         """
-        with function(script=source) as root, self.start(root) as lambda_:
-            lambda_.send()
-            self.assertEqual(lambda_.wait(), 3)
-            self.assertEqual((lambda_.log, lambda_.stderr), ("before to stdout in bytes", "to stderr"))
+        with function(script=source) as root, self.start(root) as aws:
+            aws.send()
+            self.assertEqual(aws.wait(), 3)
+            self.assertEqual((aws.log, aws.stderr), ("before to stdout in bytes", "to stderr"))
 
     def test_exit(self):
         source = """
@@ -333,10 +333,10 @@ class Library(unittest.TestCase):
                 print("run raised", repr(exit.code))
                 raise
         """
-        with function(script=source) as root, self.start(root) as lambda_:
-            self.assertEqual(lambda_.invoke(3).error_type, "SystemExit")
-            self.assertEqual(lambda_.wait(), 3)
-            self.assertTrue(lambda_.log.endswith("run raised 3\n"), lambda_.log)
+        with function(script=source) as root, self.start(root) as aws:
+            self.assertEqual(aws.invoke(3).error_type, "SystemExit")
+            self.assertEqual(aws.wait(), 3)
+            self.assertTrue(aws.log.endswith("run raised 3\n"), aws.log)
 
     def test_error(self):
         source = """
@@ -347,9 +347,9 @@ class Library(unittest.TestCase):
 
             runtime.run(handler)
         """
-        with function(script=source) as root, self.start(root) as lambda_:
+        with function(script=source) as root, self.start(root) as aws:
             for text in "one", "two":
-                answer = lambda_.invoke(text)
+                answer = aws.invoke(text)
                 self.assertEqual((answer.json["errorType"], answer.json["errorMessage"]), ("ValueError", text))
                 self.assertEqual(len(answer.json["stackTrace"]), 1)
 
@@ -366,26 +366,26 @@ class Library(unittest.TestCase):
 
                 runtime.run(handler)
             """
-            with self.subTest(first), function(script=source) as root, self.start(root) as lambda_:
-                answer = lambda_.invoke()
+            with self.subTest(first), function(script=source) as root, self.start(root) as aws:
+                answer = aws.invoke()
                 self.assertEqual(answer.json, 1)
-                self.assertRegex(lambda_.log, rf"^\[WARNING\]\t[^\t]+\t{answer.request_id}\tsaid\n$")
+                self.assertRegex(aws.log, rf"^\[WARNING\]\t[^\t]+\t{answer.request_id}\tsaid\n$")
 
 
 class InitError(unittest.TestCase):
     def start(self, root, handler="function.handler", status=1, **how):
         """The init error, after what holds for each."""
-        with Lambda(root, handler, **how) as lambda_:
-            self.assertEqual(lambda_.wait(), status)
-            self.assertEqual([request.kind for request in lambda_.requests], ["init/error"])
-            error = lambda_.init_error
+        with Lambda(root, handler, **how) as aws:
+            self.assertEqual(aws.wait(), status)
+            self.assertEqual([request.kind for request in aws.requests], ["init/error"])
+            error = aws.init_error
             self.assertEqual(error.error_type, error.json["errorType"].encode("unicode_escape").decode())
             self.assertEqual(error.headers["Content-Type"], "application/json")
             self.assertEqual(error.json["requestId"], "")
             self.assertEqual(set(error.json) - {"cause"}, {"errorMessage", "errorType", "requestId", "stackTrace"})
-            self.assertNotIn("runtime.py", error.body.decode() + lambda_.log)
-            self.assertNotIn("Traceback", lambda_.stderr)
-            self.log, self.stderr = lambda_.log, lambda_.stderr
+            self.assertNotIn("runtime.py", error.body.decode() + aws.log)
+            self.assertNotIn("Traceback", aws.stderr)
+            self.log, self.stderr = aws.log, aws.stderr
             return error.json
 
     def test_faults(self):
@@ -507,12 +507,12 @@ class InitError(unittest.TestCase):
 
     def test_refused(self):
         # Another worker of Managed Instances has reported already.
-        with function(function="1 / 0") as root, Lambda(root, start=False) as lambda_:
-            lambda_.answers("init/error", 403)
-            lambda_.start()
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertIn("ZeroDivisionError", lambda_.log)
-            self.assertNotIn("Traceback", lambda_.stderr)
+        with function(function="1 / 0") as root, Lambda(root, start=False) as aws:
+            aws.answers("init/error", 403)
+            aws.start()
+            self.assertEqual(aws.wait(), 1)
+            self.assertIn("ZeroDivisionError", aws.log)
+            self.assertNotIn("Traceback", aws.stderr)
 
 
 if __name__ == "__main__":

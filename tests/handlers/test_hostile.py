@@ -44,24 +44,24 @@ class Test(unittest.TestCase):
         """After the deed a value, an error and a stream that fails are all answered, on kept and on new connections."""
         source = FUNCTION.format(imports=imports, deed=deed, always=always)
         name = "asynchronous.handler" if asynchronous else "function.handler"
-        with function(function=source, asynchronous=ASYNC, **files) as root, Lambda(root, name) as lambda_:
-            self.assertEqual(lambda_.invoke("deed").json, "done")
-            lambda_.answers("response", Fault(close=True), Fault(silently=True))
-            lambda_.answers("error", Fault(close=True))
+        with function(function=source, asynchronous=ASYNC, **files) as root, Lambda(root, name) as aws:
+            self.assertEqual(aws.invoke("deed").json, "done")
+            aws.answers("response", Fault(close=True), Fault(silently=True))
+            aws.answers("error", Fault(close=True))
             for _ in range(2):
-                self.assertEqual(lambda_.invoke("value").json, ["value", "function", True])
-                error = lambda_.invoke("error")
+                self.assertEqual(aws.invoke("value").json, ["value", "function", True])
+                error = aws.invoke("error")
                 self.assertEqual(error.kind, "error")
                 self.assertEqual([error.json[key] for key in ("errorType", "errorMessage")], ["ValueError", "an error"])
                 self.assertIn("in handler\n", error.json["stackTrace"][-1])
-                late = lambda_.invoke("stream")
+                late = aws.invoke("stream")
                 self.assertEqual((late.body, late.trailers["Lambda-Runtime-Function-Error-Type"]), (b"first", "ValueError"))
-            self.assertEqual(lambda_.stderr, "")
+            self.assertEqual(aws.stderr, "")
             if logged:
-                self.assertEqual(lambda_.log.count("[ERROR] ValueError: an error\r"), 2)
-                self.assertEqual(lambda_.log.count("[ERROR] ValueError: too late\r"), 2)
-            self.assertEqual(len(lambda_.sent("response")) + len(lambda_.sent("error")), 7)
-            return lambda_.log
+                self.assertEqual(aws.log.count("[ERROR] ValueError: an error\r"), 2)
+                self.assertEqual(aws.log.count("[ERROR] ValueError: too late\r"), 2)
+            self.assertEqual(len(aws.sent("response")) + len(aws.sent("error")), 7)
+            return aws.log
 
 
 class Deeds(Test):
@@ -113,21 +113,21 @@ class Deeds(Test):
         """socket.setdefaulttimeout() is meant for the function's own requests: `next` waits as long as it takes."""
         source = "import socket\ndef handler(event, context):\n    socket.setdefaulttimeout(event)\n    return event"
         for timeout in (0.01, 0):
-            with self.subTest(timeout), function(function=source) as root, Lambda(root) as lambda_:
-                lambda_.answers("response", Fault(close=True))
-                lambda_.invoke(timeout)
-                lambda_.wait_for(lambda: lambda_.polling)
+            with self.subTest(timeout), function(function=source) as root, Lambda(root) as aws:
+                aws.answers("response", Fault(close=True))
+                aws.invoke(timeout)
+                aws.wait_for(lambda: aws.polling)
                 time.sleep(0.05)
-                self.assertEqual(lambda_.invoke(2).json, 2)
-                self.assertEqual(lambda_.stderr, "")
+                self.assertEqual(aws.invoke(2).json, 2)
+                self.assertEqual(aws.stderr, "")
 
     def test_timeout_for_all_sockets_before_a_snapshot(self):
         source = "import socket\nsocket.setdefaulttimeout(0.01)\ndef handler(event, context):\n    return event"
-        with function(function=source) as root, Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
-            lambda_.wait_for(lambda: lambda_.restoring)
+        with function(function=source) as root, Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as aws:
+            aws.wait_for(lambda: aws.restoring)
             time.sleep(0.05)
-            lambda_.restore()
-            self.assertEqual(lambda_.invoke(2).json, 2)
+            aws.restore()
+            self.assertEqual(aws.invoke(2).json, 2)
 
     def test_time_replaced(self):
         """As freezegun does: the context counts on."""
@@ -179,20 +179,20 @@ class Descriptors(Test):
 
     def test_used_up_while_it_streams(self):
         source = f"import os\n{EXHAUST}\ndef handler(event, context):\n    yield 'first'\n    exhaust()"
-        with limited_descriptors(), function(function=source) as root, Lambda(root) as lambda_:
+        with limited_descriptors(), function(function=source) as root, Lambda(root) as aws:
             for _ in range(2):
-                late = lambda_.invoke()
+                late = aws.invoke()
                 self.assertEqual((late.body, late.trailers["Lambda-Runtime-Function-Error-Type"]), (b"first", "OSError"))
-            self.assertEqual(lambda_.stderr, "")
+            self.assertEqual(aws.stderr, "")
 
     def test_used_up_at_import(self):
         """The init error is reported: for it the runtime has kept a descriptor."""
         source = f"import os\n{EXHAUST}\nexhaust()"
-        with limited_descriptors(), function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertEqual(lambda_.init_error.json["errorType"], "OSError")
-            self.assertIn("Too many open files", lambda_.init_error.json["errorMessage"])
-            self.assertIn("[ERROR] OSError", lambda_.log)
+        with limited_descriptors(), function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(aws.wait(), 1)
+            self.assertEqual(aws.init_error.json["errorType"], "OSError")
+            self.assertIn("Too many open files", aws.init_error.json["errorMessage"])
+            self.assertIn("[ERROR] OSError", aws.log)
 
     def test_used_up_before_the_first_awaitable(self):
         """No event loop can be made: that is the invocation's error, and the next one is tried again."""
@@ -208,11 +208,11 @@ def handler(event, context):
             os.close(open_files.pop())
     return later(event)
 """
-        with limited_descriptors(), function(function=source) as root, Lambda(root) as lambda_:
+        with limited_descriptors(), function(function=source) as root, Lambda(root) as aws:
             for event_ in ("exhaust", "awaitable"):
-                error = lambda_.invoke(event_)
+                error = aws.invoke(event_)
                 self.assertEqual((error.kind, error.json["errorType"]), ("error", "OSError"))
-            self.assertEqual(lambda_.invoke("free").json, "free")
+            self.assertEqual(aws.invoke("free").json, "free")
 
 
 @contextlib.contextmanager
@@ -244,13 +244,13 @@ class Ends(unittest.TestCase):
             # All at once: each takes its second.
             ended = {code: start(f"def handler(event, context): sys.exit({code})") for code in exits}
             without_api, broken = start("def handler(event, context): pass"), start("1 / 0")
-            for lambda_ in (*ended.values(), without_api):
-                lambda_.answers("next", Fault(), 500)
-                lambda_.send()
-            for code, lambda_ in ended.items():
-                self.assertEqual((code, lambda_.wait()), (code, exits[code]))
-                self.assertEqual(lambda_.sent("error")[0].json["errorType"], "SystemExit")
-                self.assertEqual(lambda_.stderr, f"{eval(code)}\n" if exits[code] == 1 else "")
+            for aws in (*ended.values(), without_api):
+                aws.answers("next", Fault(), 500)
+                aws.send()
+            for code, aws in ended.items():
+                self.assertEqual((code, aws.wait()), (code, exits[code]))
+                self.assertEqual(aws.sent("error")[0].json["errorType"], "SystemExit")
+                self.assertEqual(aws.stderr, f"{eval(code)}\n" if exits[code] == 1 else "")
             self.assertEqual(without_api.wait(), 1)
             self.assertRegex(without_api.stderr, r"\Aruntime: AWS_LAMBDA_RUNTIME_API=.*\n\Z")
             self.assertEqual(broken.wait(), 1)
@@ -265,17 +265,17 @@ class Ends(unittest.TestCase):
             child.returncode = 0  # nobody waits for it
             return child.pid
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for _ in range(2):
-                pid = lambda_.invoke().json
+                pid = aws.invoke().json
                 files = []
                 for fd in os.listdir(f"/proc/{pid}/fd"):
                     with contextlib.suppress(FileNotFoundError):  # a library that it has loaded meanwhile
                         files.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
                 self.assertTrue(files)
                 self.assertFalse([name for name in files if name.startswith("socket")], files)
-            lambda_.answers("next", 500)
-            self.assertEqual(lambda_.wait(), 1)
+            aws.answers("next", 500)
+            self.assertEqual(aws.wait(), 1)
 
     def test_fork_that_returns_twice(self):
         """The invocation is the parent's to answer: the child ends with a line where it would have answered."""
@@ -294,16 +294,16 @@ class Ends(unittest.TestCase):
                 os.fork()
                 {deed}
             """
-            with self.subTest(name), function(function=source) as root, Lambda(root) as lambda_:
+            with self.subTest(name), function(function=source) as root, Lambda(root) as aws:
                 for number in range(2):
-                    answer = lambda_.invoke(f"event {number}")
+                    answer = aws.invoke(f"event {number}")
                     self.assertIn(f"event {number}", answer.body.decode())
                     if name == "value":
-                        self.assertEqual(answer.json[1], lambda_.process.pid)
-                lambda_.wait_for(lambda: lambda_.polling)
+                        self.assertEqual(answer.json[1], aws.process.pid)
+                aws.wait_for(lambda: aws.polling)
                 note = "runtime: a forked child came back from the function's code; it ends here\n"
-                lambda_.wait_for(lambda: lambda_.stderr == note * 2, what="two children end")
-                self.assertEqual(len(lambda_.sent("response")) + len(lambda_.sent("error")), 2)
+                aws.wait_for(lambda: aws.stderr == note * 2, what="two children end")
+                self.assertEqual(len(aws.sent("response")) + len(aws.sent("error")), 2)
 
     def test_fork_whose_child_ends(self):
         """sys.exit() and os._exit() in a child are its own affair."""
@@ -316,10 +316,10 @@ class Ends(unittest.TestCase):
                     {end}
                 return os.waitpid(pid, 0)[1] >> 8
             """
-            with self.subTest(end), function(function=source) as root, Lambda(root) as lambda_:
-                self.assertEqual([lambda_.invoke().json for _ in range(2)], [3, 3])
-                self.assertEqual(lambda_.stderr, "")
-                self.assertEqual(lambda_.sent("error"), [])
+            with self.subTest(end), function(function=source) as root, Lambda(root) as aws:
+                self.assertEqual([aws.invoke().json for _ in range(2)], [3, 3])
+                self.assertEqual(aws.stderr, "")
+                self.assertEqual(aws.sent("error"), [])
 
     def test_alarm_that_kills(self):
         """The signal ends the process, and Lambda starts another."""
@@ -332,11 +332,11 @@ class Ends(unittest.TestCase):
                     time.sleep(0.001)
             return event
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            lambda_.send("alarm")
-            self.assertEqual(lambda_.wait(), -signal.SIGALRM)
-            lambda_.start()
-            self.assertEqual(lambda_.invoke("value").json, "value")
+        with function(function=source) as root, Lambda(root) as aws:
+            aws.send("alarm")
+            self.assertEqual(aws.wait(), -signal.SIGALRM)
+            aws.start()
+            self.assertEqual(aws.invoke("value").json, "value")
 
     def test_alarm_that_raises_in_the_handler(self):
         """As timeout decorators do: an error like any other."""
@@ -350,9 +350,9 @@ class Ends(unittest.TestCase):
             while True:  # a signal just before a long sleep would not end it
                 time.sleep(0.001)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for _ in range(2):
-                self.assertEqual(lambda_.invoke().json["errorType"], "TimeoutError")
+                self.assertEqual(aws.invoke().json["errorType"], "TimeoutError")
 
     def test_alarm_that_raises_when_the_handler_has_returned(self):
         """A timer that a timeout decorator forgot: the event is answered, the error logged, and the process may end."""
@@ -366,12 +366,12 @@ class Ends(unittest.TestCase):
                 signal.setitimer(signal.ITIMER_REAL, 0.05)
                 return event
             """
-            with self.subTest(wrapper), function(function=source) as root, Lambda(root) as lambda_:
-                self.assertEqual(lambda_.invoke(1).json, 1)
-                lambda_.wait_for(lambda: "too late" in lambda_.stderr + lambda_.log, what="a reason")
-                lambda_.wait_for(lambda: lambda_.status is not None or lambda_.polling)
-                self.assertIn(lambda_.status, (None, 1))
-                self.assertNotIn("Traceback", lambda_.stderr)
+            with self.subTest(wrapper), function(function=source) as root, Lambda(root) as aws:
+                self.assertEqual(aws.invoke(1).json, 1)
+                aws.wait_for(lambda: "too late" in aws.stderr + aws.log, what="a reason")
+                aws.wait_for(lambda: aws.status is not None or aws.polling)
+                self.assertIn(aws.status, (None, 1))
+                self.assertNotIn("Traceback", aws.stderr)
 
     def test_event_loop_stopped(self):
         """The answer goes out; the process goes on, or ends with a line."""
@@ -382,12 +382,12 @@ class Ends(unittest.TestCase):
                 {deed}
                 return event
             """
-            with self.subTest(deed), function(function=source) as root, Lambda(root) as lambda_:
-                self.assertEqual(lambda_.invoke(1).json, 1)
-                lambda_.wait_for(lambda: lambda_.status is not None or len(lambda_.sent("next")) > 1)
-                if lambda_.status is not None:
-                    self.assertRegex(lambda_.stderr, r"\Aruntime: .*\n\Z")
-                self.assertNotIn("Traceback", lambda_.stderr)
+            with self.subTest(deed), function(function=source) as root, Lambda(root) as aws:
+                self.assertEqual(aws.invoke(1).json, 1)
+                aws.wait_for(lambda: aws.status is not None or len(aws.sent("next")) > 1)
+                if aws.status is not None:
+                    self.assertRegex(aws.stderr, r"\Aruntime: .*\n\Z")
+                self.assertNotIn("Traceback", aws.stderr)
 
 
 class Answers(unittest.TestCase):
@@ -407,12 +407,12 @@ class Answers(unittest.TestCase):
                 return odd
             return event
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for _ in range(2):
-                self.assertEqual(lambda_.invoke("value").json, "value")
-                self.assertEqual(lambda_.invoke("error").json["errorType"], "Odd")
-                self.assertEqual(lambda_.invoke("result").json["errorType"], "Runtime.MarshalError")
-            self.assertIn("in __del__", lambda_.stderr)
+                self.assertEqual(aws.invoke("value").json, "value")
+                self.assertEqual(aws.invoke("error").json["errorType"], "Odd")
+                self.assertEqual(aws.invoke("result").json["errorType"], "Runtime.MarshalError")
+            self.assertIn("in __del__", aws.stderr)
 
     def test_exceptions_that_raise_when_they_are_looked_at(self):
         """Whatever it is, the invocation is answered with an error, and the next one is served."""
@@ -447,12 +447,12 @@ class Answers(unittest.TestCase):
             except Exception as inner:
                 raise inner
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for name in ("Nameless", "Undecided", "Empty", "Mute", "NoCause", "Exits"):
                 with self.subTest(name):
-                    self.assertEqual(lambda_.invoke(name).kind, "error")
-            self.assertEqual(lambda_.invoke("chain").json["cause"]["errorType"], "Empty")
-            self.assertNotIn("Traceback", lambda_.stderr)
+                    self.assertEqual(aws.invoke(name).kind, "error")
+            self.assertEqual(aws.invoke("chain").json["cause"]["errorType"], "Empty")
+            self.assertNotIn("Traceback", aws.stderr)
 
     def test_exceptions_that_are_not_errors(self):
         """Also those that Python ends programs and loops with are errors of the invocation."""
@@ -465,13 +465,13 @@ class Answers(unittest.TestCase):
         names = ["KeyboardInterrupt", "GeneratorExit", "StopIteration", "StopAsyncIteration", "MemoryError", "RecursionError"]
         names += ["asyncio.CancelledError", "BrokenPipeError", "ConnectionResetError", "BlockingIOError", "BaseException"]
         for handler in ("function.handler", "asynchronous.handler"):
-            with function(function=source, asynchronous=asynchronous) as root, Lambda(root, handler) as lambda_:
+            with function(function=source, asynchronous=asynchronous) as root, Lambda(root, handler) as aws:
                 for name in names:
                     # In a coroutine Python makes a RuntimeError of an exception that would end it.
                     kinds = [name.rpartition(".")[2], "RuntimeError"] if "Iteration" in name else [name.rpartition(".")[2]]
                     with self.subTest(name, handler=handler):
-                        self.assertIn(lambda_.invoke(name).json["errorType"], kinds)
-                self.assertEqual(lambda_.stderr, "")
+                        self.assertIn(aws.invoke(name).json["errorType"], kinds)
+                self.assertEqual(aws.stderr, "")
 
     def test_results_that_raise_when_they_are_looked_at(self):
         source = """
@@ -490,14 +490,14 @@ class Answers(unittest.TestCase):
         def handler(event, context):
             return globals()[event]()
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for name in ("Odd", "Awaitable", "Iterator"):
                 with self.subTest(name):
-                    self.assertEqual(lambda_.invoke(name).kind, "error")
+                    self.assertEqual(aws.invoke(name).kind, "error")
             for name in ("Dictionary", "Text"):
                 with self.subTest(name):
-                    self.assertIn(lambda_.invoke(name).kind, ("error", "response"))
-            self.assertNotIn("Traceback", lambda_.stderr)
+                    self.assertIn(aws.invoke(name).kind, ("error", "response"))
+            self.assertNotIn("Traceback", aws.stderr)
 
     def test_a_hundred_megabytes_printed(self):
         """All of them are in the log."""
@@ -544,22 +544,22 @@ class Modules(Test):
 
     def test_module_of_the_function_that_is_called_runtime(self):
         """`runtime` is this runtime: a handler in a module of that name is refused, as those in built-in modules are."""
-        with function(runtime="def handler(event, context): return 'mine'") as root, Lambda(root, "runtime.handler") as lambda_:
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertEqual(lambda_.init_error.json["errorType"], "Runtime.BuiltInModuleConflict")
+        with function(runtime="def handler(event, context): return 'mine'") as root, Lambda(root, "runtime.handler") as aws:
+            self.assertEqual(aws.wait(), 1)
+            self.assertEqual(aws.init_error.json["errorType"], "Runtime.BuiltInModuleConflict")
         source = "import runtime\ndef handler(event, context): return runtime.__doc__"
-        with function(function=source, runtime="mine = True") as root, Lambda(root) as lambda_:
-            self.assertIn("A Python runtime for AWS Lambda", lambda_.invoke().json)
+        with function(function=source, runtime="mine = True") as root, Lambda(root) as aws:
+            self.assertIn("A Python runtime for AWS Lambda", aws.invoke().json)
 
     def test_asyncio_of_the_functions_own(self):
         """An async handler cannot run: the log says so, and the process ends or gives each invocation that error."""
         source = "async def handler(event, context): return event"
-        with function(function=source, asyncio="mine = True") as root, Lambda(root) as lambda_:
-            request_id = lambda_.send()
-            lambda_.wait_for(lambda: lambda_.status is not None or request_id in lambda_.posts)
-            self.assertIn(lambda_.status, (None, 1))
-            self.assertRegex(lambda_.log + lambda_.stderr, "'asyncio' has no attribute")
-            self.assertNotIn("Traceback", lambda_.stderr)
+        with function(function=source, asyncio="mine = True") as root, Lambda(root) as aws:
+            request_id = aws.send()
+            aws.wait_for(lambda: aws.status is not None or request_id in aws.posts)
+            self.assertIn(aws.status, (None, 1))
+            self.assertRegex(aws.log + aws.stderr, "'asyncio' has no attribute")
+            self.assertNotIn("Traceback", aws.stderr)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ class Served(unittest.TestCase):
         stack = contextlib.ExitStack()
         cls.addClassCleanup(stack.close)
         root = stack.enter_context(function(function=cls.SOURCE))
-        cls.lambda_ = stack.enter_context(Lambda(root))
+        cls.aws = stack.enter_context(Lambda(root))
 
     def tearDown(self):
-        self.assertIsNone(self.lambda_.status, "the loop goes on")
+        self.assertIsNone(self.aws.status, "the loop goes on")
 
     def fails(self, answer, error_type, message):
         self.assertEqual((answer.kind, answer.error_type, answer.json["errorType"]), ("error", error_type, error_type))
@@ -37,7 +37,7 @@ class Event(Served):
     def arrives(self, body, value, **headers):
         """`body` reaches the handler as `value`."""
         body = body if isinstance(body, bytes) else body.encode("utf-8")
-        answer = self.lambda_.invoke(body=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        answer = self.aws.invoke(body=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
         self.assertEqual(answer.kind, "response", answer.body)
         self.assertEqual(answer.json, repr(value))
 
@@ -81,19 +81,19 @@ class Event(Served):
             "{}\ufeff".encode(), "\ufeff\ufeff{}".encode(),
         ):
             with self.subTest(body):
-                self.fails(self.lambda_.invoke(body=body), "Runtime.UnmarshalError", "^Unable to unmarshal input: .")
+                self.fails(self.aws.invoke(body=body), "Runtime.UnmarshalError", "^Unable to unmarshal input: .")
 
     def test_the_error_says_where(self):
-        answer = self.lambda_.invoke(body=b'{\n"k": 1,\n "l" 2}')
+        answer = self.aws.invoke(body=b'{\n"k": 1,\n "l" 2}')
         self.assertRegex(answer.json["errorMessage"], r"line 3 column 6 \(char 15\)$")
-        self.assertIn("[ERROR] Runtime.UnmarshalError: Unable to unmarshal input: ", self.lambda_.log)
+        self.assertIn("[ERROR] Runtime.UnmarshalError: Unable to unmarshal input: ", self.aws.log)
 
     def test_deep_nesting(self):
         value = []
         for _ in range(199):
             value = [value]
         self.arrives("[" * 200 + "]" * 200, value)
-        answer = self.lambda_.invoke(body=b"[" * 200_000 + b"]" * 200_000)
+        answer = self.aws.invoke(body=b"[" * 200_000 + b"]" * 200_000)
         self.fails(answer, "Runtime.UnmarshalError", "recursion")
 
     def test_large_numbers(self):
@@ -102,7 +102,7 @@ class Event(Served):
         with contextlib.suppress(ValueError):
             int("7" * 5000)
             return  # this Python has no limit of 4300 digits
-        self.fails(self.lambda_.invoke(body=b"7" * 5000), "Runtime.UnmarshalError", "4300")
+        self.fails(self.aws.invoke(body=b"7" * 5000), "Runtime.UnmarshalError", "4300")
 
 
 class Response(Served):
@@ -144,7 +144,7 @@ class Response(Served):
     """
 
     def returns(self, expression, text):
-        answer = self.lambda_.invoke(expression)
+        answer = self.aws.invoke(expression)
         self.assertEqual((answer.kind, answer.body.decode("utf-8")), ("response", text), expression)
         self.assertEqual(answer.headers["Content-Type"], "application/json")
 
@@ -201,13 +201,13 @@ class Response(Served):
 
     def test_bytes_go_out_as_they_are(self):
         for expression in "b''", "b'\\x00\\xff{'", "bytes(range(256)) * 1000":
-            answer = self.lambda_.invoke(expression)
+            answer = self.aws.invoke(expression)
             self.assertEqual((answer.kind, answer.body), ("response", eval(expression)))
             self.assertEqual(answer.headers["Content-Type"], "application/unknown")
 
     def refused(self, expression, message):
         with self.subTest(expression):
-            answer = self.lambda_.invoke(expression)
+            answer = self.aws.invoke(expression)
             self.fails(answer, "Runtime.MarshalError", f"^Unable to marshal response: .*{message}")
 
     def test_what_is_not_serialisable(self):
@@ -245,9 +245,9 @@ class Response(Served):
         self.refused("10 ** 5000", "4300")
 
     def test_the_error_is_logged(self):
-        answer = self.lambda_.invoke("object()")
+        answer = self.aws.invoke("object()")
         line = f"[ERROR] {answer.json['errorType']}: {answer.json['errorMessage']}\rTraceback (most recent call last):\n"
-        self.assertTrue(self.lambda_.log.endswith(line), self.lambda_.log)
+        self.assertTrue(self.aws.log.endswith(line), self.aws.log)
 
 
 class Echo(Served):
@@ -261,15 +261,15 @@ class Echo(Served):
             with self.subTest(size):
                 event = {"text": "ä" * (size // 2), "n": size}
                 body = json.dumps(event, ensure_ascii=False).encode()
-                self.assertEqual(self.lambda_.invoke(body=body).body, body)
+                self.assertEqual(self.aws.invoke(body=body).body, body)
 
     def test_over_6_mb(self):
         # Lambda answers 413 and has told its caller: a line in the log, and the loop goes on.
-        answer = self.lambda_.invoke("x" * 7_000_000)
+        answer = self.aws.invoke("x" * 7_000_000)
         self.assertEqual((answer.kind, answer.status), ("response", 413))
-        self.assertEqual(self.lambda_.invoke("x").json, "x")
-        self.assertEqual(self.lambda_.stderr.count("\n"), 1)
-        self.assertIn("413", self.lambda_.stderr)
+        self.assertEqual(self.aws.invoke("x").json, "x")
+        self.assertEqual(self.aws.stderr.count("\n"), 1)
+        self.assertIn("413", self.aws.stderr)
 
 
 if __name__ == "__main__":

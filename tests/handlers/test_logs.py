@@ -13,10 +13,10 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 LEVELS = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
 
-def settled(lambda_):
+def settled(aws):
     """Wait for the end of the invocation, when the next is asked for: it has logged all then."""
-    lambda_.wait_for(lambda: lambda_.polling, what="no next")
-    return lambda_
+    aws.wait_for(lambda: aws.polling, what="no next")
+    return aws
 
 
 class Text(unittest.TestCase):
@@ -36,9 +36,9 @@ class Text(unittest.TestCase):
     """
 
     def test_records(self):
-        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
-            request_id = lambda_.invoke().request_id
-            lines = settled(lambda_).log.split("\n")
+        with function(function=self.SOURCE) as root, Lambda(root) as aws:
+            request_id = aws.invoke().request_id
+            lines = settled(aws).log.split("\n")
         for level in "WARNING", "ERROR", "CRITICAL":
             [line] = [line for line in lines if line.startswith(f"[{level}]") and line.endswith("said sö")]
             self.assertRegex(line, rf"^\[{level}\]\t{TIME}\.\d{{3}}Z\t{request_id}\tsaid sö$")
@@ -50,8 +50,8 @@ class Text(unittest.TestCase):
         self.assertEqual(lines[-2:], ["ZeroDivisionError: division by zero", ""])
 
     def test_time_is_utc(self):
-        with function(function=self.SOURCE) as root, Lambda(root, env={"TZ": "Asia/Tokyo"}) as lambda_:
-            stamp = settled(lambda_).log.split("\t")[1][:16]
+        with function(function=self.SOURCE) as root, Lambda(root, env={"TZ": "Asia/Tokyo"}) as aws:
+            stamp = settled(aws).log.split("\t")[1][:16]
         now = time.time()
         self.assertIn(stamp, [time.strftime("%Y-%m-%dT%H:%M", time.gmtime(now - back)) for back in (0, 60)])
 
@@ -61,9 +61,9 @@ class Text(unittest.TestCase):
             "FATAL": "CRITICAL", "NONSENSE": "WARNING",
         }.items():
             with self.subTest(given), function(function=self.SOURCE) as root:
-                with Lambda(root, env={"AWS_LAMBDA_LOG_LEVEL": given}) as lambda_:
-                    lambda_.invoke()
-                    log = settled(lambda_).log
+                with Lambda(root, env={"AWS_LAMBDA_LOG_LEVEL": given}) as aws:
+                    aws.invoke()
+                    log = settled(aws).log
                     said = [level for level in LEVELS if f"[{level}]\t" in log]
                     self.assertEqual(said, list(LEVELS[LEVELS.index(lowest):]))
 
@@ -118,20 +118,20 @@ class Json(unittest.TestCase):
         cls.addClassCleanup(stack.close)
         cls.root = stack.enter_context(function(function=cls.SOURCE))
         env = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}
-        cls.lambda_ = stack.enter_context(Lambda(cls.root, env=env))
+        cls.aws = stack.enter_context(Lambda(cls.root, env=env))
 
     def records(self, event, **headers):
         """What a function of SOURCE logs: each line an object, without what each must have."""
-        before = len(self.lambda_.log)
-        answer = self.lambda_.invoke(event, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        before = len(self.aws.log)
+        answer = self.aws.invoke(event, headers={name.replace("_", "-"): value for name, value in headers.items()})
         self.assertEqual(answer.kind, "response", answer.body)
-        *lines, end = settled(self.lambda_).log[before:].split("\n")
+        *lines, end = settled(self.aws).log[before:].split("\n")
         self.assertEqual(end, "")
         records = [json.loads(line) for line in lines]
         for record in records:
             self.assertRegex(record.pop("timestamp"), f"^{TIME}Z$")
             self.assertEqual(record.pop("requestId"), answer.request_id)
-        self.assertEqual(self.lambda_.stderr, "")
+        self.assertEqual(self.aws.stderr, "")
         return records
 
     def test_records(self):
@@ -139,7 +139,7 @@ class Json(unittest.TestCase):
         self.assertEqual(self.records("levels"), [
             {"level": level, "message": f"said sö {number}", "logger": "package.module"} for level, number in expected
         ])
-        self.assertIn("sö", self.lambda_.log)
+        self.assertIn("sö", self.aws.log)
 
     def test_tenant_id(self):
         for record in self.records("levels", Lambda_Runtime_Aws_Tenant_Id="blue"):
@@ -187,9 +187,9 @@ class Json(unittest.TestCase):
         for given, lowest in {None: "WARNING", "INFO": "INFO", "FATAL": "CRITICAL"}.items():
             with self.subTest(given), function(function=self.SOURCE) as root:
                 env = {"AWS_LAMBDA_LOG_FORMAT": "Json", "AWS_LAMBDA_LOG_LEVEL": given}
-                with Lambda(root, env=env) as lambda_:
-                    lambda_.invoke("levels")
-                    said = {json.loads(line)["level"] for line in settled(lambda_).log.splitlines()}
+                with Lambda(root, env=env) as aws:
+                    aws.invoke("levels")
+                    said = {json.loads(line)["level"] for line in settled(aws).log.splitlines()}
                     self.assertEqual(sorted(said, key=LEVELS.index)[0], lowest)
 
 
@@ -211,15 +211,15 @@ class Frames(unittest.TestCase):
 
     def frames(self, event=None, **env):
         env = {f"AWS_LAMBDA_LOG_{name}": value for name, value in env.items()}
-        with function(function=self.SOURCE) as root, Lambda(root, telemetry=True, env=env) as lambda_:
-            answer = lambda_.invoke(event)
+        with function(function=self.SOURCE) as root, Lambda(root, telemetry=True, env=env) as aws:
+            answer = aws.invoke(event)
             self.assertIsNone(answer.json if answer.kind == "response" else None, "the variable is for the runtime")
-            settled(lambda_)
-            self.assertEqual((lambda_.log, lambda_.stderr), ("printed\n", ""))
+            settled(aws)
+            self.assertEqual((aws.log, aws.stderr), ("printed\n", ""))
             now = time.time() * 1e6
-            for _, microseconds, _ in lambda_.frames:
+            for _, microseconds, _ in aws.frames:
                 self.assertTrue(now - 60e6 < microseconds <= now, microseconds)
-            return [(f"{kind:08x}", text) for kind, _, text in lambda_.frames]
+            return [(f"{kind:08x}", text) for kind, _, text in aws.frames]
 
     def test_text_without_a_level(self):
         frames = self.frames()
@@ -250,9 +250,9 @@ class Frames(unittest.TestCase):
         """
         for log_format, kind in {"JSON": "a55a0002", "Text": "a55a0003"}.items():
             env = {"AWS_LAMBDA_LOG_FORMAT": log_format, "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}
-            with function(function=source) as root, Lambda(root, telemetry=True, env=env) as lambda_:
-                lambda_.invoke()
-                self.assertEqual([f"{kind:08x}" for kind, _, _ in settled(lambda_).frames], [kind])
+            with function(function=source) as root, Lambda(root, telemetry=True, env=env) as aws:
+                aws.invoke()
+                self.assertEqual([f"{kind:08x}" for kind, _, _ in settled(aws).frames], [kind])
 
     def test_unhandled_errors(self):
         kind, text = self.frames("raise")[-1]
@@ -264,20 +264,20 @@ class Frames(unittest.TestCase):
         self.assertEqual(json.loads(text)["errorType"], "ValueError")
 
     def test_init_errors(self):
-        with function(function="") as root, Lambda(root, telemetry=True) as lambda_:
-            self.assertEqual(lambda_.wait(), 1)
-            [(kind, _, text)] = lambda_.frames
+        with function(function="") as root, Lambda(root, telemetry=True) as aws:
+            self.assertEqual(aws.wait(), 1)
+            [(kind, _, text)] = aws.frames
             self.assertEqual(f"{kind:08x}", "a55a0017")
             self.assertTrue(text.startswith("[ERROR] Runtime.HandlerNotFound: "), text)
-            self.assertEqual(lambda_.log, "")
+            self.assertEqual(aws.log, "")
 
 
 class Ids(unittest.TestCase):
     """The request id follows an invocation through the context of its threads and tasks."""
 
-    def said(self, lambda_):
+    def said(self, aws):
         """{what was logged: the request id with it}"""
-        lines = [line.split("\t") for line in settled(lambda_).log.splitlines()]
+        lines = [line.split("\t") for line in settled(aws).log.splitlines()]
         return {text: request_id for _, _, request_id, text in lines}
 
     def test_of_threads(self):
@@ -307,9 +307,9 @@ class Ids(unittest.TestCase):
                     go.set()
                     for thread in kept: thread.join(10)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            first, second = (lambda_.invoke(event).request_id for event in ("first", "second"))
-            said = self.said(lambda_)
+        with function(function=source) as root, Lambda(root) as aws:
+            first, second = (aws.invoke(event).request_id for event in ("first", "second"))
+            said = self.said(aws)
         # A thread without a context has the invocation that runs, as far as anyone can tell (from 3.14 on its
         # threads may inherit the context).
         self.assertIn(said.pop("later without"), (first, second) if sys.version_info >= (3, 14) else (second,))
@@ -342,11 +342,11 @@ class Ids(unittest.TestCase):
             async def say(event):
                 logging.warning(f"{event} in a task")
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            first, second = (lambda_.invoke(event).request_id for event in ("first", "second"))
+        with function(function=source) as root, Lambda(root) as aws:
+            first, second = (aws.invoke(event).request_id for event in ("first", "second"))
             expected = {f"{event} {place}": request_id for event, request_id in (("first", first), ("second", second))
                         for place in ("in a thread", "in a task", "handler")}
-            self.assertEqual(self.said(lambda_), {**expected, "later in a thread": first, "later in a task": first})
+            self.assertEqual(self.said(aws), {**expected, "later in a thread": first, "later in a task": first})
 
     def test_in_streams(self):
         source = """
@@ -358,9 +358,9 @@ class Ids(unittest.TestCase):
                 logging.warning(f"{event} ends")
         """
         for define in "def", "async def":
-            with self.subTest(define), function(function=source.replace("def", define)) as root, Lambda(root) as lambda_:
-                first, second = (lambda_.invoke(event).request_id for event in ("first", "second"))
-                self.assertEqual(self.said(lambda_), {
+            with self.subTest(define), function(function=source.replace("def", define)) as root, Lambda(root) as aws:
+                first, second = (aws.invoke(event).request_id for event in ("first", "second"))
+                self.assertEqual(self.said(aws), {
                     "first begins": first, "first ends": first, "second begins": second, "second ends": second
                 })
 
@@ -376,12 +376,12 @@ class Ids(unittest.TestCase):
             def handler(event, context):
                 logging.warning(type(handler_of_root).__name__)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            first = lambda_.invoke(headers={"Lambda-Runtime-Aws-Tenant-Id": "blue"}).request_id
-            second = lambda_.invoke().request_id
+        with function(function=source) as root, Lambda(root) as aws:
+            first = aws.invoke(headers={"Lambda-Runtime-Aws-Tenant-Id": "blue"}).request_id
+            second = aws.invoke().request_id
             name = "LambdaLoggerHandler"
             self.assertEqual(
-                settled(lambda_).log, f" None at import\n{first} blue {name}\n{second} None {name}\n"
+                settled(aws).log, f" None at import\n{first} blue {name}\n{second} None {name}\n"
             )
 
 
@@ -408,10 +408,10 @@ class Imports(unittest.TestCase):
                     getLogger("x").error("in handler")
                     return [len(getLogger().handlers), len(getLogger("x").handlers)]
             """
-            with self.subTest(statement), function(function=source, helper="import logging") as root, Lambda(root) as lambda_:
-                answer = lambda_.invoke()
+            with self.subTest(statement), function(function=source, helper="import logging") as root, Lambda(root) as aws:
+                answer = aws.invoke()
                 self.assertEqual(answer.json, [1, 0])
-                at_import, in_handler = settled(lambda_).log.splitlines()
+                at_import, in_handler = settled(aws).log.splitlines()
                 self.assertRegex(at_import, r"^\[WARNING\]\t[^\t]+\t\tat import$")
                 self.assertRegex(in_handler, rf"^\[ERROR\]\t[^\t]+\t{answer.request_id}\tin handler$")
 
@@ -423,16 +423,16 @@ class Imports(unittest.TestCase):
                 logging.warning("said")
                 return len(logging.getLogger().handlers)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for _ in range(2):
-                answer = lambda_.invoke()
+                answer = aws.invoke()
                 self.assertEqual(answer.json, 1)
-                self.assertRegex(settled(lambda_).log.splitlines()[-1], rf"^\[WARNING\]\t[^\t]+\t{answer.request_id}\tsaid$")
+                self.assertRegex(settled(aws).log.splitlines()[-1], rf"^\[WARNING\]\t[^\t]+\t{answer.request_id}\tsaid$")
 
     def test_before_the_runtime(self):
         # A .pth file or sitecustomize of the image may have done so.
-        with function(function=Text.SOURCE, **{"site/sitecustomize.py": "import logging"}) as root, Lambda(root, env={"PYTHONPATH": f"{root}/site"}) as lambda_:
-            self.assertRegex(settled(lambda_).log, r"^\[WARNING\]\t[^\t]+\t\tat import\n$")
+        with function(function=Text.SOURCE, **{"site/sitecustomize.py": "import logging"}) as root, Lambda(root, env={"PYTHONPATH": f"{root}/site"}) as aws:
+            self.assertRegex(settled(aws).log, r"^\[WARNING\]\t[^\t]+\t\tat import\n$")
 
     def test_of_logging_itself_is_as_ever(self):
         source = """
@@ -446,8 +446,8 @@ class Imports(unittest.TestCase):
                     [type(finder).__name__ for finder in sys.meta_path if type(finder).__module__ == "runtime"],
                 ]
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.invoke().json, [
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke().json, [
                 "logging", True, True, "SourceFileLoader", "def getLogger", "logging", [],
             ])
 
@@ -463,11 +463,11 @@ class Imports(unittest.TestCase):
         """
         heavy = {"logging", "json", "socket", "asyncio", "typing", "traceback", "re", "http", "email", "ssl", "urllib", "decimal"}
         heavy |= {"base64", "itertools", "selectors", "threading", "contextvars", "enum", "functools", "collections", "warnings", "inspect"}
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.invoke("stream").body, b"x")
-            at_import, after = lambda_.invoke().json
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke("stream").body, b"x")
+            at_import, after = aws.invoke().json
             command = [sys.executable, "-c", "import sys; print(*sys.modules)"]
-            own = subprocess.run(command, env=lambda_.env, cwd=root, stdout=subprocess.PIPE, universal_newlines=True).stdout
+            own = subprocess.run(command, env=aws.env, cwd=root, stdout=subprocess.PIPE, universal_newlines=True).stdout
             for modules in at_import, after:
                 self.assertEqual(heavy & (set(modules) - set(own.split())), set())
 
@@ -478,8 +478,8 @@ class Imports(unittest.TestCase):
             def handler(event, context):
                 return logging.MINE
         """
-        with function(function=source, logging="MINE = 1") as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.invoke().json, 1)
+        with function(function=source, logging="MINE = 1") as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke().json, 1)
 
 
 class Lost(unittest.TestCase):
@@ -508,17 +508,17 @@ class Lost(unittest.TestCase):
         for event, status in {"exit": 7, "kill": -9, "abort": -6}.items():
             for telemetry in False, True:
                 with self.subTest(event), function(function=self.SOURCE) as root:
-                    with Lambda(root, telemetry=telemetry) as lambda_:
-                        request_id = lambda_.send(event)
-                        self.assertEqual(lambda_.wait(), status)
+                    with Lambda(root, telemetry=telemetry) as aws:
+                        request_id = aws.send(event)
+                        self.assertEqual(aws.wait(), status)
                         record = rf"\[ERROR\]\t[^\t]+\t{request_id}\tlogged\n"
                         if telemetry:
-                            self.assertEqual(lambda_.log, "printed+written+bytes+last")
-                            self.assertEqual(lambda_.frames[0][2], "context")
-                            self.assertRegex(lambda_.frames[1][2], f"^{record}$")
+                            self.assertEqual(aws.log, "printed+written+bytes+last")
+                            self.assertEqual(aws.frames[0][2], "context")
+                            self.assertRegex(aws.frames[1][2], f"^{record}$")
                         else:
-                            self.assertRegex(lambda_.log, rf"^printed\+written\+bytes\+context{record}last$")
-                        self.assertTrue(lambda_.stderr.startswith("to stderr"))  # faulthandler may follow
+                            self.assertRegex(aws.log, rf"^printed\+written\+bytes\+context{record}last$")
+                        self.assertTrue(aws.stderr.startswith("to stderr"))  # faulthandler may follow
 
     def test_order(self):
         source = """
@@ -529,9 +529,9 @@ class Lost(unittest.TestCase):
                     print("printed", n)
                     logging.warning("logged %d", n)
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            lambda_.invoke()
-            lines = [line.rpartition("\t")[2] for line in settled(lambda_).log.splitlines()]
+        with function(function=source) as root, Lambda(root) as aws:
+            aws.invoke()
+            lines = [line.rpartition("\t")[2] for line in settled(aws).log.splitlines()]
             self.assertEqual(lines, [f"{verb} {n}" for n in range(300) for verb in ("printed", "logged")])
 
     def test_much_at_once(self):
@@ -542,9 +542,9 @@ class Lost(unittest.TestCase):
                 logging.warning("x" * 3_000_000)
                 context.log("y" * 3_000_000)
         """
-        with function(function=source) as root, Lambda(root, telemetry=True) as lambda_:
-            lambda_.invoke()
-            logged, from_context = [text for _, _, text in settled(lambda_).frames]
+        with function(function=source) as root, Lambda(root, telemetry=True) as aws:
+            aws.invoke()
+            logged, from_context = [text for _, _, text in settled(aws).frames]
             self.assertTrue(logged.endswith("\t" + "x" * 3_000_000 + "\n"))
             self.assertEqual(from_context, "y" * 3_000_000)
 

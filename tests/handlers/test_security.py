@@ -174,22 +174,22 @@ def handler(event, context):
 
 
 class Traces(unittest.TestCase):
-    def play(self, lambda_):
+    def play(self, aws):
         for event_ in ("value", "error", "stream", "later", "value", "error"):
-            lambda_.answers("response", Fault(close=True))
-            lambda_.invoke(event_)
-        lambda_.answers("next", 500)
-        lambda_.wait()
+            aws.answers("response", Fault(close=True))
+            aws.invoke(event_)
+        aws.answers("next", 500)
+        aws.wait()
 
     def test_no_files_and_no_connections_but_to_the_runtime_api(self):
         """Seen with an audit hook from the interpreter's start on: nothing opened for writing, bound, or started."""
         with tempfile.TemporaryDirectory() as folder, function(function=EVERYTHING) as root:
             Path(folder, "sitecustomize.py").write_text(AUDIT)
             env = {"PYTHONPATH": folder, "TMPDIR": folder, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-            with Lambda(root, env=env) as lambda_:
-                host, port = lambda_.address.split(":")
-                self.play(lambda_)
-                seen = [line for line in lambda_.stderr.splitlines() if line.startswith("AUDIT")]
+            with Lambda(root, env=env) as aws:
+                host, port = aws.address.split(":")
+                self.play(aws)
+                seen = [line for line in aws.stderr.splitlines() if line.startswith("AUDIT")]
                 self.assertTrue(seen)
                 self.assertEqual(set(seen), {f"AUDIT socket.connect {(host, int(port))}"})
             self.assertEqual(set(os.listdir(folder)) - {"__pycache__"}, {"sitecustomize.py"})
@@ -202,16 +202,16 @@ class Traces(unittest.TestCase):
         }
         for source, log_format in ((EVERYTHING, "Text"), (EVERYTHING, "JSON"), ("1 / 0", "JSON"), ("import missing", "Text"), (")", "Text")):
             env = {**secrets, "AWS_LAMBDA_LOG_FORMAT": log_format, "AWS_LAMBDA_LOG_LEVEL": "TRACE", "PYTHONFAULTHANDLER": "1"}
-            with self.subTest(source, format=log_format), function(function=source) as root, Lambda(root, env=env) as lambda_:
+            with self.subTest(source, format=log_format), function(function=source) as root, Lambda(root, env=env) as aws:
                 if source == EVERYTHING:
-                    self.play(lambda_)
-                    self.assertEqual(len(lambda_.sent("error")), 2)
+                    self.play(aws)
+                    self.assertEqual(len(aws.sent("error")), 2)
                 else:
-                    lambda_.wait()
-                    self.assertTrue(lambda_.init_error)
-                sent = [str(request.headers) + request.body.decode() + str(request.trailers) for request in lambda_.requests]
-                self.assertIn("ERROR", lambda_.log)
-                self.assertNotIn("secret-", "".join([lambda_.log, lambda_.stderr, *sent]))
+                    aws.wait()
+                    self.assertTrue(aws.init_error)
+                sent = [str(request.headers) + request.body.decode() + str(request.trailers) for request in aws.requests]
+                self.assertIn("ERROR", aws.log)
+                self.assertNotIn("secret-", "".join([aws.log, aws.stderr, *sent]))
 
 
 if __name__ == "__main__":

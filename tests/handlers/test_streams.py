@@ -25,15 +25,15 @@ class Served(unittest.TestCase):
         stack = contextlib.ExitStack()
         cls.addClassCleanup(stack.close)
         cls.root = stack.enter_context(function(function=cls.SOURCE))
-        cls.lambda_ = stack.enter_context(Lambda(cls.root))
+        cls.aws = stack.enter_context(Lambda(cls.root))
 
     def stream(self, event, chunks, content_type="application/octet-stream", error=None):
         """Invoke, and see that the chunks arrive one by one; with an error in the trailers, give its document."""
-        answer = self.answer = self.lambda_.invoke(event)
+        answer = self.answer = self.aws.invoke(event)
         self.assertEqual((answer.kind, answer.status, answer.complete), ("response", 202, True), answer.body)
         self.assertEqual([data for _, data in answer.chunks], chunks)
         headers = dict(answer.headers)
-        self.assertEqual(headers.pop("Host"), self.lambda_.address)
+        self.assertEqual(headers.pop("Host"), self.aws.address)
         self.assertEqual(headers, {
             "Content-Type": content_type,
             "Lambda-Runtime-Function-Response-Mode": "streaming",
@@ -47,12 +47,12 @@ class Served(unittest.TestCase):
         self.assertEqual(answer.trailers[ERROR_TYPE], error)
         document = json.loads(base64.b64decode(answer.trailers[ERROR_BODY], validate=True))
         self.assertEqual((document["errorType"], document["requestId"]), (error, answer.request_id))
-        self.assertIn(f"[ERROR] {error}", self.lambda_.log)
+        self.assertIn(f"[ERROR] {error}", self.aws.log)
         return document
 
     def fails(self, event, error_type, message):
         """Invoke, and see that an ordinary error arrives."""
-        answer = self.answer = self.lambda_.invoke(event)
+        answer = self.answer = self.aws.invoke(event)
         self.assertEqual((answer.kind, answer.error_type, answer.streaming), ("error", error_type, False), answer.body)
         self.assertRegex(answer.json["errorMessage"], message)
         return answer.json
@@ -179,18 +179,18 @@ class Chunks(Served):
     def test_files(self):
         pathlib.Path(self.root, "data").write_bytes("zeile\nö\n\n\rend".encode())
         self.stream("open_file", ["zeile\n".encode(), "ö\n".encode(), b"\n", b"\rend"])
-        self.assertTrue(self.lambda_.invoke("file_is_closed").json)
+        self.assertTrue(self.aws.invoke("file_is_closed").json)
         self.stream("text_file", ["zeile\n".encode(), "ö\n".encode(), b"\n", b"\n", b"end"])
 
     def test_streaming_body(self):
         self.stream("body", [b"abc", b"def", b"gh"])
-        self.assertTrue(self.lambda_.invoke("body_is_closed").json)
+        self.assertTrue(self.aws.invoke("body_is_closed").json)
 
     def test_large_chunks(self):
         self.stream("large", [bytes([n]) * 300_000 for n in range(20)])
 
     def test_what_is_iterable_is_no_iterator(self):
-        answer = self.lambda_.invoke("lists")
+        answer = self.aws.invoke("lists")
         self.assertEqual((answer.streaming, answer.json), (False, [["a", "b"], 0]))
         self.fails("ranged", "Runtime.MarshalError", "range is not JSON serializable")
 
@@ -367,10 +367,10 @@ class Errors(Served):
         self.stream("stop", [b"a"], error="RuntimeError")
 
     def test_is_logged_once(self):
-        before = len(self.lambda_.log)
+        before = len(self.aws.log)
         self.stream("late", [b"a"], error="ValueError")
-        self.assertEqual(self.lambda_.log[before:].count("[ERROR]"), 1)
-        self.assertTrue(self.lambda_.log[before:].startswith("[ERROR] ValueError: läte\rTraceback (most recent call last):\r"))
+        self.assertEqual(self.aws.log[before:].count("[ERROR]"), 1)
+        self.assertTrue(self.aws.log[before:].startswith("[ERROR] ValueError: läte\rTraceback (most recent call last):\r"))
 
     def test_wrong_types(self):
         for chunk, name in {"5": "int", "None": "NoneType", "['a']": "list", "object()": "object", "1.5": "float"}.items():
@@ -391,7 +391,7 @@ class Errors(Served):
         # More is refused by Go's HTTP server, and the document has to be whole all the same.
         for event in "late", "long", "control", "emoji", "long_name", "nearly_too_long", "deep", "injected", "cause":
             with self.subTest(event):
-                answer = self.lambda_.invoke(event)
+                answer = self.aws.invoke(event)
                 self.assertEqual([data for _, data in answer.chunks], [b"a"])
                 self.assertTrue(answer.complete)
                 self.assertEqual(sorted(answer.trailers.keys()), [ERROR_BODY, ERROR_TYPE])
@@ -404,10 +404,10 @@ class Errors(Served):
     def test_the_log_has_what_the_trailers_have_no_room_for(self):
         document = self.stream("long", [b"a"], error="ValueError")
         self.assertEqual(document["errorMessage"].strip("x"), "")
-        self.assertIn("x" * 100_000, self.lambda_.log)
+        self.assertIn("x" * 100_000, self.aws.log)
 
     def test_names_cannot_add_a_trailer(self):
-        answer = self.lambda_.invoke("injected")
+        answer = self.aws.invoke("injected")
         self.assertEqual(answer.trailers[ERROR_TYPE], r"A\r\nInjected: yes\r\n\r\n")
 
 
@@ -466,14 +466,14 @@ class Finally(Served):
 
     def hang_up(self, event, after):
         """The API hangs up after some chunks; what comes of it: the log, and stderr."""
-        log, stderr = len(self.lambda_.log), len(self.lambda_.stderr)
-        self.lambda_.answers("response", Fault(0, after=after))
-        answer = self.lambda_.invoke(event)
+        log, stderr = len(self.aws.log), len(self.aws.stderr)
+        self.aws.answers("response", Fault(0, after=after))
+        answer = self.aws.invoke(event)
         self.assertFalse(answer.complete)
-        self.assertEqual(self.lambda_.invoke("value").json, "goes on")
-        posts = [request for request in self.lambda_.requests if request.request_id == answer.request_id and request.method == "POST"]
+        self.assertEqual(self.aws.invoke("value").json, "goes on")
+        posts = [request for request in self.aws.requests if request.request_id == answer.request_id and request.method == "POST"]
         self.assertEqual(posts, [answer], "a stream that was cut is not sent again")
-        return self.lambda_.log[log:], self.lambda_.stderr[stderr:], answer
+        return self.aws.log[log:], self.aws.stderr[stderr:], answer
 
     def test_when_the_api_hangs_up(self):
         for event, said in {"endless": "finally of endless\n", "iterator": "closed\n"}.items():
@@ -486,13 +486,13 @@ class Finally(Served):
 
     def test_when_the_api_has_hung_up_before_the_last_chunk(self):
         os.mkfifo(f"{self.root}/go")
-        self.lambda_.answers("response", Fault(0, after=1))
-        answer = self.lambda_.answer(self.lambda_.send("waits"))
-        self.lambda_.wait_for(lambda: not self.lambda_.connections, what="the connection is not closed")
+        self.aws.answers("response", Fault(0, after=1))
+        answer = self.aws.answer(self.aws.send("waits"))
+        self.aws.wait_for(lambda: not self.aws.connections, what="the connection is not closed")
         tell(f"{self.root}/go")
-        self.lambda_.wait_for(lambda: self.lambda_.polling)
-        self.assertTrue(self.lambda_.log.endswith("finally of waits\n"), self.lambda_.log)
-        self.assertIn(answer.request_id, self.lambda_.stderr)
+        self.aws.wait_for(lambda: self.aws.polling)
+        self.assertTrue(self.aws.log.endswith("finally of waits\n"), self.aws.log)
+        self.assertIn(answer.request_id, self.aws.stderr)
 
     def test_that_goes_wrong(self):
         log, stderr, _ = self.hang_up("fails_to_close", 1)
@@ -503,16 +503,16 @@ class Finally(Served):
 
     def test_after_a_wrong_type(self):
         self.stream("wrong", [b"a"], error="Runtime.MarshalError")
-        self.assertIn("finally of wrong\n", self.lambda_.log)
+        self.assertIn("finally of wrong\n", self.aws.log)
 
     def test_when_the_api_answers_before_the_end(self):
         # Over 200 MB, say: Lambda answers, and hangs up.
-        stderr = len(self.lambda_.stderr)
+        stderr = len(self.aws.stderr)
         for _ in range(2):
-            self.lambda_.answers("response", Fault(413, after=2))
-            self.assertEqual(self.lambda_.invoke("endless").status, 413)
-            self.assertEqual(self.lambda_.invoke("value").json, "goes on")
-        self.assertEqual(self.lambda_.stderr[stderr:].count("\n"), 2)
+            self.aws.answers("response", Fault(413, after=2))
+            self.assertEqual(self.aws.invoke("endless").status, 413)
+            self.assertEqual(self.aws.invoke("value").json, "goes on")
+        self.assertEqual(self.aws.stderr[stderr:].count("\n"), 2)
 
 
 class Live(unittest.TestCase):
@@ -521,8 +521,8 @@ class Live(unittest.TestCase):
     def play(self, source):
         with function(function=source) as root:
             os.mkfifo(f"{root}/go")
-            with Lambda(root) as lambda_:
-                answer = lambda_.answer(lambda_.send(), whole=False)
+            with Lambda(root) as aws:
+                answer = aws.answer(aws.send(), whole=False)
                 self.assertEqual(answer.wait_chunks(1), [b"first"])
                 self.assertFalse(answer.done)
                 tell(f"{root}/go", "second")
@@ -549,8 +549,8 @@ class Live(unittest.TestCase):
         """
         with function(function=source) as root:
             os.mkfifo(f"{root}/go")
-            with Lambda(root) as lambda_:
-                answer = lambda_.answer(lambda_.send(), whole=False)
+            with Lambda(root) as aws:
+                answer = aws.answer(aws.send(), whole=False)
                 self.assertEqual(answer.wait_chunks(2), [b'{"statusCode": 200}', bytes(8)])
                 tell(f"{root}/go", "body")
                 self.assertEqual(answer.wait_chunks(3)[2], b"body")
@@ -571,13 +571,13 @@ class Exit(unittest.TestCase):
         for define in "def", "async def":
             for event in "early", "late":
                 with self.subTest(define, event=event), function(function=source.replace("def", define)) as root:
-                    with Lambda(root) as lambda_:
-                        answer = lambda_.invoke(event)
+                    with Lambda(root) as aws:
+                        answer = aws.invoke(event)
                         self.assertEqual(answer.error_type, "SystemExit")
                         self.assertEqual(answer.kind, "error" if event == "early" else "response")
                         self.assertEqual(answer.body, answer.body if event == "early" else b"a")
-                        self.assertEqual(lambda_.wait(), 6)
-                        self.assertTrue(lambda_.log.startswith("finally\n[ERROR] SystemExit: 6\r"), lambda_.log)
+                        self.assertEqual(aws.wait(), 6)
+                        self.assertTrue(aws.log.startswith("finally\n[ERROR] SystemExit: 6\r"), aws.log)
 
 
 class Connection(unittest.TestCase):
@@ -591,39 +591,39 @@ class Connection(unittest.TestCase):
     """
 
     def test_lost_before_the_stream(self):
-        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+        with function(function=self.SOURCE) as root, Lambda(root) as aws:
             os.mkfifo(f"{root}/go")
             for fault in Fault(close=True), Fault(silently=True):
-                lambda_.answers("next", fault)
-                request_id = lambda_.send(["a", "b"])
-                lambda_.wait_for(lambda: lambda_.delivered.get(request_id) and not lambda_.connections)
+                aws.answers("next", fault)
+                request_id = aws.send(["a", "b"])
+                aws.wait_for(lambda: aws.delivered.get(request_id) and not aws.connections)
                 tell(f"{root}/go")
-                self.assertEqual(lambda_.answer(request_id).body, b"ab")
-            self.assertEqual(lambda_.stderr, "")
+                self.assertEqual(aws.answer(request_id).body, b"ab")
+            self.assertEqual(aws.stderr, "")
 
     def test_closed_after_the_stream(self):
-        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+        with function(function=self.SOURCE) as root, Lambda(root) as aws:
             for fault in Fault(close=True), Fault(silently=True):
-                lambda_.answers("response", fault)
-                self.assertEqual([lambda_.invoke(["a", "b"]).body for _ in range(2)], [b"ab", b"ab"])
-            self.assertEqual(lambda_.stderr, "")
+                aws.answers("response", fault)
+                self.assertEqual([aws.invoke(["a", "b"]).body for _ in range(2)], [b"ab", b"ab"])
+            self.assertEqual(aws.stderr, "")
 
     def test_is_kept(self):
-        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
-            self.assertEqual({lambda_.invoke(["a"]).connection for _ in range(3)}, {1})
+        with function(function=self.SOURCE) as root, Lambda(root) as aws:
+            self.assertEqual({aws.invoke(["a"]).connection for _ in range(3)}, {1})
 
     def test_refused_or_broken(self):
-        with function(function=self.SOURCE) as root, Lambda(root) as lambda_:
+        with function(function=self.SOURCE) as root, Lambda(root) as aws:
             for status in 400, 403, 413:
-                lambda_.answers("response", status)
-                self.assertEqual(lambda_.invoke(["a"]).status, status)
-                self.assertEqual(lambda_.invoke(["b"]).body, b"b")
-                self.assertIn(str(status), lambda_.stderr.splitlines()[-1])
-            self.assertEqual(lambda_.stderr.count("\n"), 3)
-            lambda_.answers("response", 500)
-            lambda_.invoke(["a"])
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertEqual(lambda_.stderr.count("\n"), 4)
+                aws.answers("response", status)
+                self.assertEqual(aws.invoke(["a"]).status, status)
+                self.assertEqual(aws.invoke(["b"]).body, b"b")
+                self.assertIn(str(status), aws.stderr.splitlines()[-1])
+            self.assertEqual(aws.stderr.count("\n"), 3)
+            aws.answers("response", 500)
+            aws.invoke(["a"])
+            self.assertEqual(aws.wait(), 1)
+            self.assertEqual(aws.stderr.count("\n"), 4)
 
 
 class Interrupted(unittest.TestCase):
@@ -642,16 +642,16 @@ class Interrupted(unittest.TestCase):
         """
         with function(function=source) as root, socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(10)
-            with Lambda(root, start=False) as lambda_:
-                lambda_.env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % server.getsockname()[1]
-                lambda_.start()
+            with Lambda(root, start=False) as aws:
+                aws.env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % server.getsockname()[1]
+                aws.start()
                 with server.accept()[0] as first:
                     first.recv(65536)
                     first.sendall(head(200, {"Lambda-Runtime-Aws-Request-Id": "one", "Content-Length": 2}) + b"{}")
                     with server.accept()[0] as second:  # the first is given up
                         self.assertRegex(second.recv(65536), rb"\AGET /2018-06-01/runtime/invocation/next ")
-                lambda_.wait_for(lambda: "stream of one was cut off" in lambda_.stderr)
-                self.assertIn("[ERROR] RuntimeError: too late", lambda_.log)
+                aws.wait_for(lambda: "stream of one was cut off" in aws.stderr)
+                self.assertIn("[ERROR] RuntimeError: too late", aws.log)
 
 
 class LostWhileTheFunctionRuns(unittest.TestCase):
@@ -685,12 +685,12 @@ class Buffer(unittest.TestCase):
                     yield memoryview(buffer) if event else buffer
                     buffer.clear()
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
+        with function(function=source) as root, Lambda(root) as aws:
             for event in 0, 1:
-                answer = lambda_.invoke(event)
+                answer = aws.invoke(event)
                 self.assertEqual([data for _, data in answer.chunks], [b"chunk 0", b"chunk 1", b"chunk 2"])
                 self.assertEqual(list(answer.trailers), [])
-            self.assertEqual(lambda_.log, "")
+            self.assertEqual(aws.log, "")
 
 
 class Memory(unittest.TestCase):
@@ -716,12 +716,12 @@ class Memory(unittest.TestCase):
         if not os.path.exists("/proc/self/status"):
             self.skipTest("peak memory is read from /proc")
         for event in "stream", "async_stream":
-            with self.subTest(event), function(function=source) as root, Lambda(root) as lambda_:
-                before = lambda_.invoke("peak").json
-                answer = lambda_.invoke(event, timeout=30)
+            with self.subTest(event), function(function=source) as root, Lambda(root) as aws:
+                before = aws.invoke("peak").json
+                answer = aws.invoke(event, timeout=30)
                 self.assertEqual(sum(len(data) for _, data in answer.chunks), 1600 * 65536)
                 # In kB; asyncio itself takes 8 MB of them.
-                self.assertLess(lambda_.invoke("peak").json - before, 20_000)
+                self.assertLess(aws.invoke("peak").json - before, 20_000)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ class Folder(unittest.TestCase):
 
     def invoke(self, event=None, **how):
         """The answer of a function to an event, and that it needed only one process."""
-        with function(function=FUNCTION) as root, Lambda(root, **how) as lambda_:
-            return lambda_.invoke(event).json
+        with function(function=FUNCTION) as root, Lambda(root, **how) as aws:
+            return aws.invoke(event).json
 
 
 class Interpreter(Folder):
@@ -150,8 +150,8 @@ class Start(Folder):
 
     def test_it_becomes_the_interpreter(self):
         # Lambda's signals go to the process that it has started.
-        with function(function=FUNCTION) as root, Lambda(root, "function.process") as lambda_:
-            self.assertEqual(lambda_.invoke().json, lambda_.process.pid)
+        with function(function=FUNCTION) as root, Lambda(root, "function.process") as aws:
+            self.assertEqual(aws.invoke().json, aws.process.pid)
 
     def test_length(self):
         self.assertLess(len(BOOTSTRAP.read_text().splitlines()), 50)
@@ -168,11 +168,11 @@ class Start(Folder):
         """
         with function(function=source) as root:
             os.mkfifo(f"{root}/go")
-            with Lambda(root) as lambda_:
-                request_id = lambda_.send()
-                lambda_.wait_for(lambda: lambda_.log == "to stdout" and lambda_.stderr == "to stderr")
+            with Lambda(root) as aws:
+                request_id = aws.send()
+                aws.wait_for(lambda: aws.log == "to stdout" and aws.stderr == "to stderr")
                 tell(f"{root}/go", "gone")
-                self.assertEqual(lambda_.answer(request_id).json, "gone")
+                self.assertEqual(aws.answer(request_id).json, "gone")
 
     def test_compiled_copy_is_used(self):
         copy = self.folder / "runtime.py"
@@ -187,8 +187,8 @@ class Start(Folder):
                 runtime = sys.modules["runtime"]
                 return [runtime.MARK, runtime.__name__, type(context).__module__]
         """
-        with function(function=source) as root, Lambda(root, bootstrap=self.folder / "bootstrap") as lambda_:
-            self.assertEqual(lambda_.invoke().json, ["compiled", "runtime", "runtime"])
+        with function(function=source) as root, Lambda(root, bootstrap=self.folder / "bootstrap") as aws:
+            self.assertEqual(aws.invoke().json, ["compiled", "runtime", "runtime"])
 
 
 class Place(Folder):
@@ -228,8 +228,8 @@ class Place(Folder):
         self.script("task root/function.py", "def handler(event, context): return __file__")
         python = self.script("task root/bin/python3", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -X mine "$@"\n')
         for shell in SHELLS:
-            with Lambda(self.folder / "task root", command=[*shell, BOOTSTRAP], python="/bin/false") as lambda_:
-                self.assertEqual(lambda_.invoke().json, str(self.folder / "task root/function.py"))
+            with Lambda(self.folder / "task root", command=[*shell, BOOTSTRAP], python="/bin/false") as aws:
+                self.assertEqual(aws.invoke().json, str(self.folder / "task root/function.py"))
             self.assertEqual(self.invoke(command=[*shell, BOOTSTRAP, python], handler="function.options")[0], ["mine"])
 
     def test_symbolic_links(self):
@@ -334,11 +334,11 @@ os.execvp(most[0], [*most, "-X", "inserted", last])
             for shell in SHELLS:
                 with self.subTest(wrapper, shell=shell), function(function=FUNCTION) as root:
                     env = {"AWS_LAMBDA_EXEC_WRAPPER": wrapper}
-                    with Lambda(root, command=[*shell, BOOTSTRAP], env=env) as lambda_:
-                        self.assertIn(lambda_.wait(), (126, 127))
-                        self.assertEqual(lambda_.stderr.count("\n"), 1, lambda_.stderr)
-                        self.assertIn(f"AWS_LAMBDA_EXEC_WRAPPER={wrapper} ", lambda_.stderr)
-                        self.assertEqual(lambda_.requests, [])
+                    with Lambda(root, command=[*shell, BOOTSTRAP], env=env) as aws:
+                        self.assertIn(aws.wait(), (126, 127))
+                        self.assertEqual(aws.stderr.count("\n"), 1, aws.stderr)
+                        self.assertIn(f"AWS_LAMBDA_EXEC_WRAPPER={wrapper} ", aws.stderr)
+                        self.assertEqual(aws.requests, [])
 
 
 if __name__ == "__main__":

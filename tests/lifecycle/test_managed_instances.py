@@ -58,43 +58,43 @@ def managed(source, slots, env=None, **options):
     options = {"log_sockets": True, **options}
     with function(function=START + source) as root:
         os.mkfifo(os.path.join(root, "fifo"))
-        with Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": str(slots), **(env or {})}, **options) as lambda_:
-            yield lambda_
+        with Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": str(slots), **(env or {})}, **options) as aws:
+            yield aws
 
 
-def release(lambda_, count):
-    with open(os.path.join(lambda_.task_root, "fifo"), "wb", 0) as fifo:
+def release(aws, count):
+    with open(os.path.join(aws.task_root, "fifo"), "wb", 0) as fifo:
         fifo.write(b"x" * count)
 
 
-def polls(lambda_, count):
-    lambda_.wait_for(lambda: lambda_.polling == count, what=f"not {count} polls")
+def polls(aws, count):
+    aws.wait_for(lambda: aws.polling == count, what=f"not {count} polls")
 
 
-def delivered(lambda_, ids):
-    lambda_.wait_for(lambda: lambda_.delivered.keys() >= {*ids}, what="not all events are taken")
+def delivered(aws, ids):
+    aws.wait_for(lambda: aws.delivered.keys() >= {*ids}, what="not all events are taken")
 
 
-def at_once(lambda_, count):
+def at_once(aws, count):
     """The answers to so many invocations, of which none ends before all have begun."""
-    ids = [lambda_.send(WAIT) for _ in range(count)]
-    delivered(lambda_, ids)
-    release(lambda_, count)
-    return [lambda_.answer(request_id).json for request_id in ids]
+    ids = [aws.send(WAIT) for _ in range(count)]
+    delivered(aws, ids)
+    release(aws, count)
+    return [aws.answer(request_id).json for request_id in ids]
 
 
-def printed(lambda_, word):
+def printed(aws, word):
     """The process ids behind `word`, in the order of the workers' starts."""
-    return [int(pid) for pid in re.findall(rf"(?m)^{word}: ([0-9]+)$", "\n".join(lambda_.worker_logs))]
+    return [int(pid) for pid in re.findall(rf"(?m)^{word}: ([0-9]+)$", "\n".join(aws.worker_logs))]
 
 
-def nothing_left(lambda_):
+def nothing_left(aws):
     """Wait until no process holds an end of what the environment writes its output to."""
     def ended():
-        lambda_.drain()
-        return not any(source.open for source in lambda_.sources())
+        aws.drain()
+        return not any(source.open for source in aws.sources())
 
-    lambda_.wait_for(ended, what="a process is left behind")
+    aws.wait_for(ended, what="a process is left behind")
 
 
 def await_reaping(pid):
@@ -110,32 +110,32 @@ def await_reaping(pid):
 class PlainHandler(unittest.TestCase):
     def test_a_process_for_each_slot(self):
         source = PLAIN + 'print("error:", os.getpid(), file=sys.stderr)'
-        with managed(source, 3) as lambda_:
-            polls(lambda_, 3)
-            pids = at_once(lambda_, 3)
+        with managed(source, 3) as aws:
+            polls(aws, 3)
+            pids = at_once(aws, 3)
             self.assertEqual(len({*pids}), 3)
-            self.assertNotIn(lambda_.process.pid, pids)
+            self.assertNotIn(aws.process.pid, pids)
             # Its output goes to connections of its own, one for stdout and one for stderr.
             outputs = [f"starts: {pid}\nwaits: {pid}\n" for pid in pids] + [f"error: {pid}\n" for pid in pids]
-            self.assertCountEqual(lambda_.worker_logs, outputs)
-            self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+            self.assertCountEqual(aws.worker_logs, outputs)
+            self.assertEqual((aws.log, aws.stderr), ("", ""))
 
     def test_without_the_provider_socket(self):
-        with managed(PLAIN, 2, log_sockets=False) as lambda_:
-            polls(lambda_, 2)
-            self.assertEqual(lambda_.log.count("starts: "), 2)
+        with managed(PLAIN, 2, log_sockets=False) as aws:
+            polls(aws, 2)
+            self.assertEqual(aws.log.count("starts: "), 2)
 
     def test_a_process_takes_no_event_while_it_has_one(self):
-        with managed(PLAIN, 2) as lambda_:
-            polls(lambda_, 2)
-            first = [lambda_.send(WAIT) for _ in range(2)]
-            delivered(lambda_, first)
-            last = lambda_.send()
-            self.assertEqual(lambda_.polling, 0)
-            release(lambda_, 1)
-            self.assertIn(lambda_.answer(last).json, printed(lambda_, "starts"))
-            release(lambda_, 1)
-            self.assertEqual(len({lambda_.answer(request_id).json for request_id in first}), 2)
+        with managed(PLAIN, 2) as aws:
+            polls(aws, 2)
+            first = [aws.send(WAIT) for _ in range(2)]
+            delivered(aws, first)
+            last = aws.send()
+            self.assertEqual(aws.polling, 0)
+            release(aws, 1)
+            self.assertIn(aws.answer(last).json, printed(aws, "starts"))
+            release(aws, 1)
+            self.assertEqual(len({aws.answer(request_id).json for request_id in first}), 2)
 
     def test_the_trace_id_is_in_the_environment(self):
         source = """
@@ -143,28 +143,28 @@ def handler(event, context):
     wait()
     return context.trace_id, os.environ.get("_X_AMZN_TRACE_ID")
 """
-        with managed(source, 2) as lambda_:
-            ids = [lambda_.send(headers={"Lambda-Runtime-Trace-Id": f"Root={n}"}) for n in range(2)]
-            delivered(lambda_, ids)
-            release(lambda_, 2)
-            self.assertEqual([lambda_.answer(id_).json for id_ in ids], [["Root=0"] * 2, ["Root=1"] * 2])
+        with managed(source, 2) as aws:
+            ids = [aws.send(headers={"Lambda-Runtime-Trace-Id": f"Root={n}"}) for n in range(2)]
+            delivered(aws, ids)
+            release(aws, 2)
+            self.assertEqual([aws.answer(id_).json for id_ in ids], [["Root=0"] * 2, ["Root=1"] * 2])
 
 
 class AsyncHandler(unittest.TestCase):
     def test_a_process_for_each_processor(self):
-        with processors(2) as count, managed(ASYNC, 5) as lambda_:
-            polls(lambda_, 5)
-            pids = at_once(lambda_, 5)
-            self.assertNotIn(lambda_.process.pid, pids)
+        with processors(2) as count, managed(ASYNC, 5) as aws:
+            polls(aws, 5)
+            pids = at_once(aws, 5)
+            self.assertNotIn(aws.process.pid, pids)
             self.assertEqual(sorted(collections.Counter(pids).values()), [2, 3] if count == 2 else [5])
-            polls(lambda_, 5)
-            self.assertEqual(len(lambda_.worker_logs), 2 * count)
+            polls(aws, 5)
+            self.assertEqual(len(aws.worker_logs), 2 * count)
 
     def test_no_more_processes_than_slots(self):
-        with processors(2), managed(ASYNC, 1) as lambda_:
-            lambda_.invoke()
-            polls(lambda_, 1)
-            self.assertEqual(len(printed(lambda_, "starts")), 1)
+        with processors(2), managed(ASYNC, 1) as aws:
+            aws.invoke()
+            polls(aws, 1)
+            self.assertEqual(len(printed(aws, "starts")), 1)
 
     def test_the_trace_id_is_in_the_environment_of_a_process_that_is_not_shared(self):
         source = """
@@ -175,12 +175,12 @@ async def handler(event, context):
     return context.trace_id, os.environ.get("_X_AMZN_TRACE_ID")
 """
         for slots in 1, 3:
-            with self.subTest(slots), processors(1), managed(source, slots) as lambda_:
+            with self.subTest(slots), processors(1), managed(source, slots) as aws:
                 traces = [f"Root={n}" for n in range(slots)]
-                ids = [lambda_.send(headers={"Lambda-Runtime-Trace-Id": trace}) for trace in traces]
-                delivered(lambda_, ids)
-                release(lambda_, slots)
-                answers = [lambda_.answer(request_id).json for request_id in ids]
+                ids = [aws.send(headers={"Lambda-Runtime-Trace-Id": trace}) for trace in traces]
+                delivered(aws, ids)
+                release(aws, slots)
+                answers = [aws.answer(request_id).json for request_id in ids]
                 self.assertEqual(answers, [[trace, trace if slots == 1 else None] for trace in traces])
 
     def test_streams_at_once(self):
@@ -192,12 +192,12 @@ async def handler(event, context):
     await asyncio.to_thread(wait)
     yield context.aws_request_id
 """
-        with processors(1), managed(source, 3) as lambda_:
-            ids = [lambda_.send() for _ in range(3)]
-            answers = [lambda_.answer(request_id, whole=False) for request_id in ids]
+        with processors(1), managed(source, 3) as aws:
+            ids = [aws.send() for _ in range(3)]
+            answers = [aws.answer(request_id, whole=False) for request_id in ids]
             for request_id, answer in zip(ids, answers):
                 self.assertEqual(answer.wait_chunks(1), [request_id.encode()])
-            release(lambda_, 3)
+            release(aws, 3)
             for request_id, answer in zip(ids, answers):
                 self.assertEqual(answer.wait().body, 2 * request_id.encode())
 
@@ -234,11 +234,11 @@ async def handler(event, context):
 """
 
     def test_a_thousand_interleaved_invocations(self):
-        with processors(1), managed(self.SOURCE, 16, env={"AWS_LAMBDA_LOG_FORMAT": "JSON"}) as lambda_:
-            ids = [lambda_.send(number % 10 == 0) for number in range(1000)]
+        with processors(1), managed(self.SOURCE, 16, env={"AWS_LAMBDA_LOG_FORMAT": "JSON"}) as aws:
+            ids = [aws.send(number % 10 == 0) for number in range(1000)]
             for request_id in ids:
-                self.assertEqual(lambda_.answer(request_id, timeout=30).kind, "response")
-            lines = [json.loads(line) for log in lambda_.worker_logs for line in log.splitlines() if line.startswith("{")]
+                self.assertEqual(aws.answer(request_id, timeout=30).kind, "response")
+            lines = [json.loads(line) for log in aws.worker_logs for line in log.splitlines() if line.startswith("{")]
             lines = [line for line in lines if line["logger"] == "function"]
             own = [line for line in lines if line["message"] != "None"]
             self.assertEqual([line for line in own if line["requestId"] != line["message"]], [])
@@ -258,49 +258,49 @@ class InitError(unittest.TestCase):
             ("def handler(event, context): pass", "function.other", "Runtime.HandlerNotFound"),
             ("async def handler(event, context): pass", "missing.handler", "Runtime.ImportModuleError"),
         ):
-            with self.subTest(error_type), managed(source, 4, handler=handler) as lambda_:
-                self.assertEqual(lambda_.wait(), 1)
-                nothing_left(lambda_)
-                self.assertEqual([request.kind for request in lambda_.requests], ["init/error"])
-                self.assertEqual(lambda_.init_error.error_type, error_type)
-                self.assertEqual("".join(lambda_.worker_logs).count("[ERROR]"), 1)
-                self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+            with self.subTest(error_type), managed(source, 4, handler=handler) as aws:
+                self.assertEqual(aws.wait(), 1)
+                nothing_left(aws)
+                self.assertEqual([request.kind for request in aws.requests], ["init/error"])
+                self.assertEqual(aws.init_error.error_type, error_type)
+                self.assertEqual("".join(aws.worker_logs).count("[ERROR]"), 1)
+                self.assertEqual((aws.log, aws.stderr), ("", ""))
 
     def test_in_another_worker_than_the_first(self):
         source = 'os.mkdir(os.path.join(os.path.dirname(__file__), "only-once"))' + PLAIN
-        with managed(source, 3) as lambda_:
-            self.assertEqual(lambda_.wait(), 1)
-            nothing_left(lambda_)
-            self.assertEqual([request.error_type for request in lambda_.sent("init/error") if request.status == 202], ["FileExistsError"])
+        with managed(source, 3) as aws:
+            self.assertEqual(aws.wait(), 1)
+            nothing_left(aws)
+            self.assertEqual([request.error_type for request in aws.sent("init/error") if request.status == 202], ["FileExistsError"])
 
     def test_a_process_that_ends_without_a_word(self):
         for statement, status in ("os._exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", None), ("sys.exit(0)", None):
-            with self.subTest(statement), managed(statement, 2) as lambda_:
-                self.assertEqual(lambda_.wait() or "nothing wrong", status or lambda_.status)
-                nothing_left(lambda_)
-                self.assertEqual(len(printed(lambda_, "starts")), 1)
+            with self.subTest(statement), managed(statement, 2) as aws:
+                self.assertEqual(aws.wait() or "nothing wrong", status or aws.status)
+                nothing_left(aws)
+                self.assertEqual(len(printed(aws, "starts")), 1)
 
 
 class Death(unittest.TestCase):
     def test_a_killed_worker_is_replaced(self):
-        with managed(PLAIN, 3) as lambda_:
-            polls(lambda_, 3)
-            killed, spared = lambda_.send(WAIT), lambda_.send(WAIT)
-            lambda_.wait_for(lambda: len(printed(lambda_, "waits")) == 2)
-            victim = printed(lambda_, "waits")[0]
+        with managed(PLAIN, 3) as aws:
+            polls(aws, 3)
+            killed, spared = aws.send(WAIT), aws.send(WAIT)
+            aws.wait_for(lambda: len(printed(aws, "waits")) == 2)
+            victim = printed(aws, "waits")[0]
             os.kill(victim, signal.SIGKILL)
-            polls(lambda_, 2)
-            starts = printed(lambda_, "starts")
+            polls(aws, 2)
+            starts = printed(aws, "starts")
             self.assertEqual(len(starts), 4)
-            release(lambda_, 1)
-            lambda_.wait_for(lambda: lambda_.posts, what="no answer of the one that was spared")
-            polls(lambda_, 3)
-            (answer,) = lambda_.posts.values()
+            release(aws, 1)
+            aws.wait_for(lambda: aws.posts, what="no answer of the one that was spared")
+            polls(aws, 3)
+            (answer,) = aws.posts.values()
             self.assertIn(answer.request_id, (killed, spared))
             self.assertNotEqual(answer.json, victim)
-            self.assertCountEqual(at_once(lambda_, 3), {*starts} - {victim})
-            self.assertEqual(len(lambda_.worker_logs), 8)
-            self.assertEqual(lambda_.stderr, "")
+            self.assertCountEqual(at_once(aws, 3), {*starts} - {victim})
+            self.assertEqual(len(aws.worker_logs), 8)
+            self.assertEqual(aws.stderr, "")
 
     def test_one_that_leaves_a_child_behind(self):
         """The child has what the worker had open, and lives on: the worker is replaced all the same."""
@@ -309,37 +309,37 @@ if not os.fork():
     os.read(fifo, 1)
     os._exit(0)
 """ + PLAIN
-        with managed(source, 1) as lambda_:
-            polls(lambda_, 1)
-            victim = lambda_.invoke().json
-            polls(lambda_, 1)
+        with managed(source, 1) as aws:
+            polls(aws, 1)
+            victim = aws.invoke().json
+            polls(aws, 1)
             os.kill(victim, signal.SIGKILL)
-            lambda_.wait_for(lambda: len(lambda_.sent("next")) == 3)
-            polls(lambda_, 1)  # the worker's connection is not open any more: an event for it would be lost
-            self.assertNotEqual(lambda_.invoke().json, victim)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.wait(), 0)
+            aws.wait_for(lambda: len(aws.sent("next")) == 3)
+            polls(aws, 1)  # the worker's connection is not open any more: an event for it would be lost
+            self.assertNotEqual(aws.invoke().json, victim)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.wait(), 0)
 
     def test_an_async_one_with_all_its_slots(self):
-        with processors(2) as count, managed(ASYNC, 4) as lambda_:
-            polls(lambda_, 4)
-            victim = lambda_.invoke().json
-            polls(lambda_, 4)
+        with processors(2) as count, managed(ASYNC, 4) as aws:
+            polls(aws, 4)
+            victim = aws.invoke().json
+            polls(aws, 4)
             os.kill(victim, signal.SIGKILL)
-            lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == count + 1)
-            polls(lambda_, 4)
-            shares = collections.Counter(at_once(lambda_, 4))
+            aws.wait_for(lambda: len(printed(aws, "starts")) == count + 1)
+            polls(aws, 4)
+            shares = collections.Counter(at_once(aws, 4))
             self.assertNotIn(victim, shares)
             self.assertEqual([*shares.values()], [4 // count] * count)
 
     def test_a_handler_that_exits_again_and_again(self):
         """Each of its invocations is answered: no reason to give up, whatever the status and however young the process."""
         source = PLAIN.replace("wait()", "sys.exit(1)")
-        with managed(source, 2) as lambda_:
+        with managed(source, 2) as aws:
             for _ in range(8):
-                self.assertEqual(lambda_.invoke(WAIT).json["errorType"], "SystemExit")
-            self.assertIn(lambda_.invoke().json, printed(lambda_, "starts"))
-            polls(lambda_, 2)
+                self.assertEqual(aws.invoke(WAIT).json["errorType"], "SystemExit")
+            self.assertIn(aws.invoke().json, printed(aws, "starts"))
+            polls(aws, 2)
 
     def test_a_worker_that_cannot_be_replaced(self):
         """Where every new process dies in its import, the environment gives up rather than start them for ever."""
@@ -352,22 +352,22 @@ def handler(event, context):
     open(broken, "w").close()
     os._exit(9)
 """
-        with managed(source, 2) as lambda_:
-            polls(lambda_, 2)
-            lambda_.send()
-            self.assertNotEqual(lambda_.wait(), 0)
-            nothing_left(lambda_)
-            self.assertLess(len(printed(lambda_, "starts")), 20)
+        with managed(source, 2) as aws:
+            polls(aws, 2)
+            aws.send()
+            self.assertNotEqual(aws.wait(), 0)
+            nothing_left(aws)
+            self.assertLess(len(printed(aws, "starts")), 20)
 
     def test_the_api_is_gone(self):
         """A line from each process that notices, no traceback, and the parent ends."""
-        with processors(1), managed(ASYNC, 4) as lambda_:
-            polls(lambda_, 4)
-            lambda_.answers("next", *[500] * 1000)
-            self.assertEqual(lambda_.wait(), 1)
-            nothing_left(lambda_)
-            self.assertLess(len(printed(lambda_, "starts")), 20)
-            errors = "".join(lambda_.worker_logs + [lambda_.stderr])
+        with processors(1), managed(ASYNC, 4) as aws:
+            polls(aws, 4)
+            aws.answers("next", *[500] * 1000)
+            self.assertEqual(aws.wait(), 1)
+            nothing_left(aws)
+            self.assertLess(len(printed(aws, "starts")), 20)
+            errors = "".join(aws.worker_logs + [aws.stderr])
             self.assertIn("AWS_LAMBDA_RUNTIME_API", errors)
             self.assertEqual(re.sub("(?m)^(starts|runtime): .*\n", "", errors), "")
 
@@ -385,13 +385,13 @@ loop.add_signal_handler(signal.SIGTERM, sys.exit, 0)
 atexit.register(lambda: print("ends:", os.getpid()))
 """
 
-    def end(self, lambda_):
-        for pid in lambda_.process.pid, *printed(lambda_, "starts"):
+    def end(self, aws):
+        for pid in aws.process.pid, *printed(aws, "starts"):
             if os.path.exists(f"/proc/{pid}"):
                 asleep(pid)
-        lambda_.signal(signal.SIGTERM)
-        self.assertEqual(lambda_.wait(), 0)
-        nothing_left(lambda_)
+        aws.signal(signal.SIGTERM)
+        self.assertEqual(aws.wait(), 0)
+        nothing_left(aws)
 
     def test_the_signal_reaches_every_worker(self):
         for name, source, slots in (
@@ -399,42 +399,42 @@ atexit.register(lambda: print("ends:", os.getpid()))
             ("add_signal_handler", self.ON_LOOP + PLAIN, 3),
             ("add_signal_handler, async", self.ON_LOOP + ASYNC, 4),
         ):
-            with self.subTest(name), processors(2), managed(source, slots) as lambda_:
-                polls(lambda_, slots)
-                self.end(lambda_)
-                self.assertEqual(printed(lambda_, "ends"), printed(lambda_, "starts"))
+            with self.subTest(name), processors(2), managed(source, slots) as aws:
+                polls(aws, slots)
+                self.end(aws)
+                self.assertEqual(printed(aws, "ends"), printed(aws, "starts"))
 
     def test_a_worker_without_a_handler(self):
-        with managed(PLAIN, 3) as lambda_:
-            polls(lambda_, 3)
-            self.end(lambda_)
-            self.assertEqual(lambda_.sent("extension/register"), [])
-            self.assertEqual((lambda_.log, lambda_.stderr), ("", ""))
+        with managed(PLAIN, 3) as aws:
+            polls(aws, 3)
+            self.end(aws)
+            self.assertEqual(aws.sent("extension/register"), [])
+            self.assertEqual((aws.log, aws.stderr), ("", ""))
 
     def test_one_extension_for_all(self):
         """Also when a worker is replaced after the first `next`, where Lambda takes no extension any more."""
-        with managed(self.OWN + PLAIN, 3) as lambda_:
-            polls(lambda_, 3)
-            for replaced, pid in enumerate(printed(lambda_, "starts"), 1):
+        with managed(self.OWN + PLAIN, 3) as aws:
+            polls(aws, 3)
+            for replaced, pid in enumerate(printed(aws, "starts"), 1):
                 os.kill(pid, signal.SIGKILL)
-                lambda_.wait_for(lambda: len(printed(lambda_, "starts")) == 3 + replaced)
-                polls(lambda_, 3)
-            self.assertEqual(len(lambda_.sent("extension/register")), 1)
-            self.assertNotIn("runtime:", "".join(lambda_.worker_logs))
-            self.end(lambda_)
+                aws.wait_for(lambda: len(printed(aws, "starts")) == 3 + replaced)
+                polls(aws, 3)
+            self.assertEqual(len(aws.sent("extension/register")), 1)
+            self.assertNotIn("runtime:", "".join(aws.worker_logs))
+            self.end(aws)
 
     def test_before_the_first_worker_is_ready(self):
-        with managed("wait()" + PLAIN, 3) as lambda_:
-            lambda_.wait_for(lambda: printed(lambda_, "waits"))
-            self.end(lambda_)
-            self.assertEqual(len(printed(lambda_, "starts")), 1)
+        with managed("wait()" + PLAIN, 3) as aws:
+            aws.wait_for(lambda: printed(aws, "waits"))
+            self.end(aws)
+            self.assertEqual(len(printed(aws, "starts")), 1)
 
     def test_while_workers_are_started(self):
-        with managed(PLAIN, 32) as lambda_:
-            lambda_.wait_for(lambda: lambda_.polling)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.wait(), 0)
-            nothing_left(lambda_)
+        with managed(PLAIN, 32) as aws:
+            aws.wait_for(lambda: aws.polling)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.wait(), 0)
+            nothing_left(aws)
 
     def test_while_a_worker_is_about_to_be_replaced(self):
         """It is not, then: nobody would tell the new one to end."""
@@ -445,14 +445,14 @@ if len(os.listdir(starts)) in (2, 3):
     os._exit(1)
 """ + PLAIN.replace("wait()", "os._exit(1)")
         for moment in "it has just died", "its parent knows":
-            with self.subTest(moment), managed(source, 1, start=False) as lambda_:
-                os.mkdir(os.path.join(lambda_.task_root, "starts"))
-                lambda_.start()
-                lambda_.send(WAIT)  # the first dies of it, the two that follow in their import, a fourth would live
-                lambda_.wait_for(lambda: len(lambda_.worker_logs) == 6 and not any(source.open for source in lambda_.workers))
+            with self.subTest(moment), managed(source, 1, start=False) as aws:
+                os.mkdir(os.path.join(aws.task_root, "starts"))
+                aws.start()
+                aws.send(WAIT)  # the first dies of it, the two that follow in their import, a fourth would live
+                aws.wait_for(lambda: len(aws.worker_logs) == 6 and not any(source.open for source in aws.workers))
                 if moment == "its parent knows":
-                    await_reaping(printed(lambda_, "starts")[2])
-                lambda_.signal(signal.SIGTERM)
-                self.assertIn(lambda_.wait(), (0, 1))
-                nothing_left(lambda_)
-                self.assertEqual(lambda_.stderr, "")
+                    await_reaping(printed(aws, "starts")[2])
+                aws.signal(signal.SIGTERM)
+                self.assertIn(aws.wait(), (0, 1))
+                nothing_left(aws)
+                self.assertEqual(aws.stderr, "")

@@ -39,14 +39,14 @@ atexit.register(print, "at exit")
 """
 
 
-def kinds(lambda_):
-    return [request.kind for request in lambda_.requests]
+def kinds(aws):
+    return [request.kind for request in aws.requests]
 
 
-def polls(lambda_):
+def polls(aws):
     """Wait until `next` blocks. A signal in the microsecond before a system call waits for its end: so is Python."""
-    lambda_.wait_for(lambda: lambda_.polling, what="no next")
-    asleep(lambda_.process.pid)
+    aws.wait_for(lambda: aws.polling, what="no next")
+    asleep(aws.process.pid)
 
 
 def asleep(pid):
@@ -61,26 +61,26 @@ class WhileNextWaits(unittest.TestCase):
     def test_the_handler_runs_and_then_atexit(self):
         for kind, handler in HANDLERS.items():
             for name, source in ("signal.signal", SIGNAL_HANDLER), ("add_signal_handler", LOOP_HANDLER):
-                with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as lambda_:
-                    self.assertEqual(lambda_.invoke().json, "here")
-                    polls(lambda_)
-                    lambda_.signal(signal.SIGTERM)
-                    self.assertEqual(lambda_.wait(), 0)
-                    self.assertEqual(lambda_.log, f"stopping: {int(signal.SIGTERM)}\nat exit\n")
-                    self.assertEqual(lambda_.stderr, "")
+                with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as aws:
+                    self.assertEqual(aws.invoke().json, "here")
+                    polls(aws)
+                    aws.signal(signal.SIGTERM)
+                    self.assertEqual(aws.wait(), 0)
+                    self.assertEqual(aws.log, f"stopping: {int(signal.SIGTERM)}\nat exit\n")
+                    self.assertEqual(aws.stderr, "")
 
     def test_a_handler_that_returns(self):
         """The process goes on, with the same `next`."""
         by_signal = "import signal\nsignal.signal(signal.SIGTERM, lambda number, frame: print('signal'))\n"
         on_loop = LOOP_HANDLER.replace("lambda: loop.create_task(stop())", "print, 'signal'")
         for kind, source in ("plain handler", by_signal), ("async handler", by_signal), ("plain handler", on_loop):
-            with self.subTest(kind, source=source), function(function=source + HANDLERS[kind]) as root, Lambda(root) as lambda_:
-                polls(lambda_)
-                lambda_.signal(signal.SIGTERM)
-                lambda_.wait_for(lambda: lambda_.log == "signal\n")
-                self.assertEqual(lambda_.invoke().json, "here")
-                polls(lambda_)
-                invoked = [request.kind for request in lambda_.requests if "extension" not in request.kind]
+            with self.subTest(kind, source=source), function(function=source + HANDLERS[kind]) as root, Lambda(root) as aws:
+                polls(aws)
+                aws.signal(signal.SIGTERM)
+                aws.wait_for(lambda: aws.log == "signal\n")
+                self.assertEqual(aws.invoke().json, "here")
+                polls(aws)
+                invoked = [request.kind for request in aws.requests if "extension" not in request.kind]
                 self.assertEqual(invoked, ["next", "response", "next"])
 
     def test_a_loop_that_is_stopped(self):
@@ -95,12 +95,12 @@ class WhileNextWaits(unittest.TestCase):
             async def handler(event, context):
                 return "here"
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            polls(lambda_)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.wait(), 0)
-            self.assertEqual(lambda_.log, "at exit\n")
-            self.assertNotIn("Traceback", lambda_.stderr)
+        with function(function=source) as root, Lambda(root) as aws:
+            polls(aws)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.wait(), 0)
+            self.assertEqual(aws.log, "at exit\n")
+            self.assertNotIn("Traceback", aws.stderr)
 
 
 class WhileTheHandlerRuns(unittest.TestCase):
@@ -117,20 +117,20 @@ class WhileTheHandlerRuns(unittest.TestCase):
                 print("finally")
     """
 
-    def running(self, lambda_):
-        request_id = lambda_.send()
-        lambda_.wait_for(lambda: "running" in lambda_.log)
-        asleep(lambda_.process.pid)
+    def running(self, aws):
+        request_id = aws.send()
+        aws.wait_for(lambda: "running" in aws.log)
+        asleep(aws.process.pid)
         return request_id
 
     def test_a_signal_handler_that_exits(self):
         source = self.PLAIN + "\n        stopped = False\n        signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))"
-        with function(function=source) as root, Lambda(root) as lambda_:
-            request_id = self.running(lambda_)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.answer(request_id).json["errorType"], "SystemExit")
-            self.assertEqual(lambda_.wait(), 4)
-            self.assertIn("finally", lambda_.log)
+        with function(function=source) as root, Lambda(root) as aws:
+            request_id = self.running(aws)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.answer(request_id).json["errorType"], "SystemExit")
+            self.assertEqual(aws.wait(), 4)
+            self.assertIn("finally", aws.log)
 
     def test_a_signal_handler_that_sets_a_flag(self):
         source = """
@@ -142,11 +142,11 @@ class WhileTheHandlerRuns(unittest.TestCase):
                 print("running")
                 return os.read(read, 1).decode()
         """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            request_id = self.running(lambda_)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.answer(request_id).json, "x")
-            polls(lambda_)
+        with function(function=source) as root, Lambda(root) as aws:
+            request_id = self.running(aws)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.answer(request_id).json, "x")
+            polls(aws)
 
     def test_on_the_event_loop(self):
         """An async handler sees the signal as asyncio shows it: at its `await`."""
@@ -158,39 +158,39 @@ async def handler(event, context):
     finally:
         print("finally")
 """
-        with function(function=source) as root, Lambda(root) as lambda_:
-            self.running(lambda_)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual(lambda_.wait(), 0)
-            self.assertRegex(lambda_.log, rf"(?s)^running\nstopping: {int(signal.SIGTERM)}\n.*finally\n.*at exit\n$")
+        with function(function=source) as root, Lambda(root) as aws:
+            self.running(aws)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.wait(), 0)
+            self.assertRegex(aws.log, rf"(?s)^running\nstopping: {int(signal.SIGTERM)}\n.*finally\n.*at exit\n$")
 
 
 class Registration(unittest.TestCase):
     def test_before_the_first_next(self):
-        with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root, Lambda(root) as lambda_:
-            lambda_.invoke()
-            polls(lambda_)
-            lambda_.wait_for(lambda: len(lambda_.requests) == 5)
-            self.assertEqual(kinds(lambda_)[0], "extension/register")
-            self.assertCountEqual(kinds(lambda_)[1:], ["extension/event/next", "next", "response", "next"])
-            (register,), (event,) = lambda_.sent("extension/register"), lambda_.sent("extension/event/next")
+        with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root, Lambda(root) as aws:
+            aws.invoke()
+            polls(aws)
+            aws.wait_for(lambda: len(aws.requests) == 5)
+            self.assertEqual(kinds(aws)[0], "extension/register")
+            self.assertCountEqual(kinds(aws)[1:], ["extension/event/next", "next", "response", "next"])
+            (register,), (event,) = aws.sent("extension/register"), aws.sent("extension/event/next")
             self.assertEqual(register.headers["Lambda-Extension-Name"], NAME)
             self.assertEqual(register.json, {"events": []})
             self.assertEqual(register.status, 200)
-            self.assertIn(event.headers["Lambda-Extension-Identifier"], lambda_.extensions)
+            self.assertIn(event.headers["Lambda-Extension-Identifier"], aws.extensions)
             self.assertIsNone(event.status)  # it waits: Lambda never answers it, and it is not given up
 
     def test_before_the_snapshot(self):
         with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root:
-            with Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as lambda_:
-                lambda_.wait_for(lambda: len(lambda_.requests) == 3)
-                lambda_.restore()
-                self.assertEqual(lambda_.invoke().json, "here")
-                self.assertEqual(kinds(lambda_)[0], "extension/register")
-                self.assertCountEqual(kinds(lambda_)[1:3], ["extension/event/next", "restore/next"])
-                polls(lambda_)
-                lambda_.signal(signal.SIGTERM)
-                self.assertEqual(lambda_.wait(), 0)
+            with Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as aws:
+                aws.wait_for(lambda: len(aws.requests) == 3)
+                aws.restore()
+                self.assertEqual(aws.invoke().json, "here")
+                self.assertEqual(kinds(aws)[0], "extension/register")
+                self.assertCountEqual(kinds(aws)[1:3], ["extension/event/next", "restore/next"])
+                polls(aws)
+                aws.signal(signal.SIGTERM)
+                self.assertEqual(aws.wait(), 0)
 
     def test_refused_or_failing(self):
         """One warning; the function works, and its signal handler too, should a signal come."""
@@ -201,16 +201,16 @@ class Registration(unittest.TestCase):
             (LOOP_HANDLER, 403),
         ):
             with self.subTest(fault), function(function=source + HANDLERS["plain handler"]) as root:
-                with Lambda(root, start=False) as lambda_:
-                    lambda_.answers("extension/register", fault)
-                    lambda_.start()
-                    self.assertEqual(lambda_.invoke().json, "here")
-                    self.assertRegex(lambda_.stderr, r"^runtime: .*SIGTERM.*\n$")
-                    self.assertEqual(kinds(lambda_)[:2], ["extension/register", "next"])
-                    polls(lambda_)
-                    lambda_.signal(signal.SIGTERM)
-                    self.assertEqual(lambda_.wait(), 0)
-                    self.assertIn("at exit", lambda_.log)
+                with Lambda(root, start=False) as aws:
+                    aws.answers("extension/register", fault)
+                    aws.start()
+                    self.assertEqual(aws.invoke().json, "here")
+                    self.assertRegex(aws.stderr, r"^runtime: .*SIGTERM.*\n$")
+                    self.assertEqual(kinds(aws)[:2], ["extension/register", "next"])
+                    polls(aws)
+                    aws.signal(signal.SIGTERM)
+                    self.assertEqual(aws.wait(), 0)
+                    self.assertIn("at exit", aws.log)
 
     def test_none_without_a_handler(self):
         source = """
@@ -223,12 +223,12 @@ class Registration(unittest.TestCase):
             ("signal.signal(signal.SIGTERM, signal.SIG_DFL)", False),
             ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", True),
         ):
-            with self.subTest(statement), function(function=source.format(statement)) as root, Lambda(root) as lambda_:
-                self.assertFalse(lambda_.invoke().json)
-                polls(lambda_)
-                self.assertEqual(kinds(lambda_), ["next", "response", "next"])
-                lambda_.signal(signal.SIGTERM)
+            with self.subTest(statement), function(function=source.format(statement)) as root, Lambda(root) as aws:
+                self.assertFalse(aws.invoke().json)
+                polls(aws)
+                self.assertEqual(kinds(aws), ["next", "response", "next"])
+                aws.signal(signal.SIGTERM)
                 if survives:
-                    self.assertFalse(lambda_.invoke().json)
+                    self.assertFalse(aws.invoke().json)
                 else:
-                    self.assertEqual(lambda_.wait(), -signal.SIGTERM)
+                    self.assertEqual(aws.wait(), -signal.SIGTERM)

@@ -32,8 +32,8 @@ def snapstart(source, **files):
     return function(function=source, snapshot_restore_py=SNAPSHOT_RESTORE_PY, **files)
 
 
-def kinds(lambda_):
-    return [request.kind for request in lambda_.requests]
+def kinds(aws):
+    return [request.kind for request in aws.requests]
 
 
 class Hooks(unittest.TestCase):
@@ -61,26 +61,26 @@ class Hooks(unittest.TestCase):
 
     def test_order(self):
         """Before the snapshot the last registered runs first; after the restore the first."""
-        with snapstart(self.SOURCE) as root, Lambda(root, env=SNAP_START) as lambda_:
-            lambda_.wait_for(lambda: lambda_.restoring)
-            self.assertEqual(lambda_.log, "before-3!\n['before 2']\n")
-            self.assertEqual(kinds(lambda_), ["restore/next"])
-            lambda_.restore()
-            self.assertEqual(lambda_.invoke().json, ["before 2", "before 1", "after 1", "after 2"])
-            self.assertEqual(kinds(lambda_)[:3], ["restore/next", "next", "response"])
-            self.assertEqual(lambda_.invoke().json, ["before 2", "before 1", "after 1", "after 2"])
+        with snapstart(self.SOURCE) as root, Lambda(root, env=SNAP_START) as aws:
+            aws.wait_for(lambda: aws.restoring)
+            self.assertEqual(aws.log, "before-3!\n['before 2']\n")
+            self.assertEqual(kinds(aws), ["restore/next"])
+            aws.restore()
+            self.assertEqual(aws.invoke().json, ["before 2", "before 1", "after 1", "after 2"])
+            self.assertEqual(kinds(aws)[:3], ["restore/next", "next", "response"])
+            self.assertEqual(aws.invoke().json, ["before 2", "before 1", "after 1", "after 2"])
 
     def test_no_hook_runs_without_snapstart(self):
-        with snapstart(self.SOURCE) as root, Lambda(root) as lambda_:
-            self.assertEqual(lambda_.invoke().json, [])
-            self.assertEqual(kinds(lambda_)[:2], ["next", "response"])
+        with snapstart(self.SOURCE) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke().json, [])
+            self.assertEqual(kinds(aws)[:2], ["next", "response"])
 
     def test_a_function_without_hooks(self):
         with function(function="def handler(event, context): return 'here'") as root:
-            with Lambda(root, env=SNAP_START) as lambda_:
-                lambda_.restore()
-                self.assertEqual(lambda_.invoke().json, "here")
-                self.assertEqual(kinds(lambda_)[:2], ["restore/next", "next"])
+            with Lambda(root, env=SNAP_START) as aws:
+                aws.restore()
+                self.assertEqual(aws.invoke().json, "here")
+                self.assertEqual(kinds(aws)[:2], ["restore/next", "next"])
 
     def test_an_async_handler(self):
         source = """
@@ -92,20 +92,20 @@ class Hooks(unittest.TestCase):
                 await asyncio.sleep(0)
                 return ran
         """
-        with snapstart(source) as root, Lambda(root, env=SNAP_START) as lambda_:
-            lambda_.restore()
-            self.assertEqual(lambda_.invoke().json, ["after"])
+        with snapstart(source) as root, Lambda(root, env=SNAP_START) as aws:
+            aws.restore()
+            self.assertEqual(aws.invoke().json, ["after"])
 
 
 class AfterTheRestore(unittest.TestCase):
     def test_no_connection_from_before_is_used(self):
         with function(function="def handler(event, context): return 1") as root:
-            with Lambda(root, env=SNAP_START) as lambda_:
-                lambda_.wait_for(lambda: lambda_.restoring)
-                made = lambda_.connected
-                lambda_.restore()
-                lambda_.invoke()
-                self.assertGreater(min(request.connection for request in lambda_.requests[1:]), made)
+            with Lambda(root, env=SNAP_START) as aws:
+                aws.wait_for(lambda: aws.restoring)
+                made = aws.connected
+                aws.restore()
+                aws.invoke()
+                self.assertGreater(min(request.connection for request in aws.requests[1:]), made)
 
     def test_the_first_invocations_context(self):
         source = """
@@ -116,23 +116,23 @@ class AfterTheRestore(unittest.TestCase):
                 values = {name: value for name, value in vars(context).items() if isinstance(value, str)}
                 return values, context.get_remaining_time_in_millis(), os.environ["_X_AMZN_TRACE_ID"]
         """
-        with function(function=source) as root, Lambda(root, env=SNAP_START, timeout=60) as lambda_:
-            lambda_.restore()
-            answer = lambda_.invoke(headers={"Lambda-Runtime-Trace-Id": "Root=1-2-3"})
+        with function(function=source) as root, Lambda(root, env=SNAP_START, timeout=60) as aws:
+            aws.restore()
+            answer = aws.invoke(headers={"Lambda-Runtime-Trace-Id": "Root=1-2-3"})
             values, left, trace_id = answer.json
             self.assertEqual(values, {
                 "aws_request_id": answer.request_id,
-                "invoked_function_arn": lambda_.arn,
+                "invoked_function_arn": aws.arn,
                 "trace_id": "Root=1-2-3",
                 "function_name": "function",
                 "function_version": "$LATEST",
                 "memory_limit_in_mb": "128",
-                "log_group_name": lambda_.env["AWS_LAMBDA_LOG_GROUP_NAME"],
-                "log_stream_name": lambda_.env["AWS_LAMBDA_LOG_STREAM_NAME"],
+                "log_group_name": aws.env["AWS_LAMBDA_LOG_GROUP_NAME"],
+                "log_stream_name": aws.env["AWS_LAMBDA_LOG_STREAM_NAME"],
             })
             self.assertTrue(0 < left <= 60_000, left)
             self.assertEqual(trace_id, "Root=1-2-3")
-            self.assertRegex(lambda_.log, rf"^\[WARNING\]\t[^\t]+Z\t{answer.request_id}\tlogged\n")
+            self.assertRegex(aws.log, rf"^\[WARNING\]\t[^\t]+Z\t{answer.request_id}\tlogged\n")
 
 
 class Random(unittest.TestCase):
@@ -147,9 +147,9 @@ class Random(unittest.TestCase):
     """
 
     def draw(self, source, environment):
-        with snapstart(source) as root, Lambda(root, env=environment) as lambda_:
-            lambda_.restored = True
-            return lambda_.invoke().json
+        with snapstart(source) as root, Lambda(root, env=environment) as aws:
+            aws.restored = True
+            return aws.invoke().json
 
     def test_it_is_seeded_anew(self):
         self.assertEqual(self.draw(self.SEEDED, {}), self.draw(self.SEEDED, {}))  # the source is seeded, that is
@@ -172,19 +172,19 @@ class Random(unittest.TestCase):
             def handler(event, context):
                 return random.chosen
         """
-        with function(function=source, random="chosen = 4") as root, Lambda(root, env=SNAP_START) as lambda_:
-            lambda_.restore()
-            self.assertEqual(lambda_.invoke().json, 4)
+        with function(function=source, random="chosen = 4") as root, Lambda(root, env=SNAP_START) as aws:
+            aws.restore()
+            self.assertEqual(aws.invoke().json, 4)
 
 
 class WithoutSnapStart(unittest.TestCase):
     def test_it_costs_nothing(self):
         """No module is imported that only the calls around a snapshot need."""
         source = "import sys\ndef handler(event, context): return [*sys.modules]"
-        with snapstart(source) as root, Lambda(root) as lambda_:
+        with snapstart(source) as root, Lambda(root) as aws:
             code = "import sys; print(*sys.modules)"
-            own = subprocess.run([sys.executable, "-c", code], env=lambda_.env, stdout=subprocess.PIPE, text=True, check=True)
-            modules = {*lambda_.invoke().json} - {*own.stdout.split()}
+            own = subprocess.run([sys.executable, "-c", code], env=aws.env, stdout=subprocess.PIPE, text=True, check=True)
+            modules = {*aws.invoke().json} - {*own.stdout.split()}
         self.assertIn("runtime", modules)
         self.assertFalse(modules & {"http.client", "email", "ssl", "urllib.parse", "random", "snapshot_restore_py"})
 
@@ -209,12 +209,12 @@ class Failures(unittest.TestCase):
 
                 def handler(event, context): pass
             """
-            with self.subTest(statement), snapstart(source) as root, Lambda(root, env=SNAP_START) as lambda_:
-                self.assertEqual(lambda_.wait(), 64)
-                self.assertEqual(kinds(lambda_), ["init/error"])
-                self.assertEqual(lambda_.init_error.error_type, "Runtime.BeforeSnapshotError")
-                self.check(lambda_.init_error, lambda_, error_type, message, "close_database", statement)
-                self.assertNotIn("never reached", lambda_.log)
+            with self.subTest(statement), snapstart(source) as root, Lambda(root, env=SNAP_START) as aws:
+                self.assertEqual(aws.wait(), 64)
+                self.assertEqual(kinds(aws), ["init/error"])
+                self.assertEqual(aws.init_error.error_type, "Runtime.BeforeSnapshotError")
+                self.check(aws.init_error, aws, error_type, message, "close_database", statement)
+                self.assertNotIn("never reached", aws.log)
 
     def test_a_hook_after_the_restore(self):
         for statement, error_type, message in (
@@ -235,35 +235,35 @@ class Failures(unittest.TestCase):
 
                 def handler(event, context): pass
             """
-            with self.subTest(statement), snapstart(source) as root, Lambda(root, env=SNAP_START) as lambda_:
-                lambda_.restore()
-                self.assertEqual(lambda_.wait(), 65)
-                self.assertEqual(kinds(lambda_), ["restore/next", "restore/error"])
-                self.assertEqual(lambda_.restore_error.error_type, "Runtime.AfterRestoreError")
-                self.check(lambda_.restore_error, lambda_, error_type, message, "open_database", statement)
-                self.assertNotIn("never reached", lambda_.log)
+            with self.subTest(statement), snapstart(source) as root, Lambda(root, env=SNAP_START) as aws:
+                aws.restore()
+                self.assertEqual(aws.wait(), 65)
+                self.assertEqual(kinds(aws), ["restore/next", "restore/error"])
+                self.assertEqual(aws.restore_error.error_type, "Runtime.AfterRestoreError")
+                self.check(aws.restore_error, aws, error_type, message, "open_database", statement)
+                self.assertNotIn("never reached", aws.log)
 
-    def check(self, post, lambda_, error_type, message, hook, statement):
+    def check(self, post, aws, error_type, message, hook, statement):
         """The error document, and the same in the log."""
         self.assertEqual(post.headers["Content-Type"], "application/json")
         self.assertEqual((post.json["errorType"], post.json["errorMessage"]), (error_type, message))
-        frame = f'  File "{lambda_.task_root}/function.py", line '
+        frame = f'  File "{aws.task_root}/function.py", line '
         (entry,) = post.json["stackTrace"]
         self.assertTrue(entry.startswith(frame) and entry.endswith(f"in {hook}\n    {statement}\n"), entry)
-        self.assertIn(f"[ERROR] {error_type}: {message}\rTraceback (most recent call last):\r", lambda_.log)
-        self.assertIn(f"in {hook}\r", lambda_.log)
-        self.assertEqual(lambda_.stderr, "")
+        self.assertIn(f"[ERROR] {error_type}: {message}\rTraceback (most recent call last):\r", aws.log)
+        self.assertIn(f"in {hook}\r", aws.log)
+        self.assertEqual(aws.stderr, "")
 
     def test_lambda_refuses_the_snapshot(self):
         with function(function="def handler(event, context): pass") as root:
             for fault in 500, Fault(0):
-                with self.subTest(fault), Lambda(root, env=SNAP_START) as lambda_:
-                    lambda_.answers("restore/next", fault)
-                    lambda_.restore()
-                    self.assertEqual(lambda_.wait(), 64)
-                    self.assertEqual(kinds(lambda_), ["restore/next", "init/error"])
-                    self.assertEqual(lambda_.init_error.error_type, "Runtime.BeforeSnapshotError")
-                    self.assertIn("[ERROR]", lambda_.log)
+                with self.subTest(fault), Lambda(root, env=SNAP_START) as aws:
+                    aws.answers("restore/next", fault)
+                    aws.restore()
+                    self.assertEqual(aws.wait(), 64)
+                    self.assertEqual(kinds(aws), ["restore/next", "init/error"])
+                    self.assertEqual(aws.init_error.error_type, "Runtime.BeforeSnapshotError")
+                    self.assertIn("[ERROR]", aws.log)
 
     def test_the_error_after_the_restore_is_not_taken(self):
         """The log has the error all the same; beside it one line, and no traceback of the runtime's own."""
@@ -274,9 +274,9 @@ class Failures(unittest.TestCase):
         """
         with snapstart(source) as root:
             for fault in 500, Fault(0):
-                with self.subTest(fault), Lambda(root, env=SNAP_START) as lambda_:
-                    lambda_.answers("restore/error", fault)
-                    lambda_.restore()
-                    self.assertIn(lambda_.wait(), (1, 65))
-                    self.assertIn("[ERROR] ValueError: invalid literal", lambda_.log)
-                    self.assertRegex(lambda_.stderr, r"^runtime: [^\n]+\n$")
+                with self.subTest(fault), Lambda(root, env=SNAP_START) as aws:
+                    aws.answers("restore/error", fault)
+                    aws.restore()
+                    self.assertIn(aws.wait(), (1, 65))
+                    self.assertIn("[ERROR] ValueError: invalid literal", aws.log)
+                    self.assertRegex(aws.stderr, r"^runtime: [^\n]+\n$")

@@ -24,25 +24,25 @@ def handler(event, context):
 """
 
 
-def hang(lambda_, event={}):
+def hang(aws, event={}):
     """Have an invocation taken whose deadline is soon."""
-    lambda_.timeout = SOON
-    request_id = lambda_.send(event)
-    lambda_.wait_for(lambda: request_id in lambda_.delivered)
-    lambda_.timeout = 60
+    aws.timeout = SOON
+    request_id = aws.send(event)
+    aws.wait_for(lambda: request_id in aws.delivered)
+    aws.timeout = 60
     return request_id
 
 
-def log(lambda_):
+def log(aws):
     """All that has been printed, as of one look: what a second one takes in would wake nobody who waits for it."""
-    lambda_.drain()
-    return b"".join([bytes(source.data) for source in lambda_.sources()]).decode()
+    aws.drain()
+    return b"".join([bytes(source.data) for source in aws.sources()]).decode()
 
 
-def dumped(lambda_, *words):
+def dumped(aws, *words):
     """Wait until all of the words are in the log, and give it."""
-    lambda_.wait_for(lambda: all(word in log(lambda_) for word in words), what=f"not all of {words} are in the log")
-    return log(lambda_)
+    aws.wait_for(lambda: all(word in log(aws) for word in words), what=f"not all of {words} are in the log")
+    return log(aws)
 
 
 class PlainHandler(unittest.TestCase):
@@ -65,16 +65,16 @@ class PlainHandler(unittest.TestCase):
             read = threading.Lock()
             read.acquire()
         """
-        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
-            request_id = hang(lambda_)
-            stderr = dumped(lambda_, "in wait_for_the_database", "in <module>")
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as aws:
+            request_id = hang(aws)
+            stderr = dumped(aws, "in wait_for_the_database", "in <module>")
             (after,) = re.findall(DUMP, stderr)
             hours, minutes, seconds = after.split(":")
             # From when the runtime had the event; the 0.1 s before the deadline are for the log to get out.
             self.assertTrue(0 < float(seconds) <= SOON - 0.1, after)
             # The stack of the main thread names the invocation where the runtime calls the handler.
             self.assertRegex(stderr, rf'"{root}/function.py", line 11 in ask_the_network\n.*in handler\n.* in .*{request_id}\n')
-            self.assertNotIn(request_id, lambda_.posts)
+            self.assertNotIn(request_id, aws.posts)
 
     def test_a_stream(self):
         source = """
@@ -87,27 +87,27 @@ class PlainHandler(unittest.TestCase):
                 yield "first"
                 ask_the_model()
         """
-        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
-            request_id = hang(lambda_)
-            self.assertEqual(lambda_.answer(request_id, whole=False).wait_chunks(1), [b"first"])
-            stderr = dumped(lambda_, "in <module>")
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as aws:
+            request_id = hang(aws)
+            self.assertEqual(aws.answer(request_id, whole=False).wait_chunks(1), [b"first"])
+            stderr = dumped(aws, "in <module>")
             self.assertRegex(stderr, rf"in ask_the_model\n.*in handler\n(.*\n)*.* in .*{request_id}\n")
 
     def test_an_invocation_that_has_ended(self):
         """Its timer is cancelled. The last one has no deadline of its own, and outlasts those of the others."""
-        with function(function=SLEEP) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
-            self.assertEqual(lambda_.answer(hang(lambda_, 0)).kind, "response")
-            self.assertEqual(lambda_.answer(hang(lambda_, -1)).kind, "error")
-            lambda_.invoke(time.time() + SOON, headers=NO_DEADLINE)
-            self.assertEqual(lambda_.stderr, "")
+        with function(function=SLEEP) as root, Lambda(root, env=FAULTHANDLER) as aws:
+            self.assertEqual(aws.answer(hang(aws, 0)).kind, "response")
+            self.assertEqual(aws.answer(hang(aws, -1)).kind, "error")
+            aws.invoke(time.time() + SOON, headers=NO_DEADLINE)
+            self.assertEqual(aws.stderr, "")
 
     def test_deadlines_that_are_none(self):
         """Emulators send small numbers; the handler runs whatever comes."""
         source = "def handler(event, context): return context.get_remaining_time_in_millis()"
-        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as aws:
             for value in None, "", "60", "soon", "-1", "9" * 15, "9" * 30:
-                self.assertEqual(lambda_.invoke(headers={"Lambda-Runtime-Deadline-Ms": value}).kind, "response", value)
-            self.assertEqual(lambda_.stderr, "")
+                self.assertEqual(aws.invoke(headers={"Lambda-Runtime-Deadline-Ms": value}).kind, "response", value)
+            self.assertEqual(aws.stderr, "")
 
 
 class AsyncHandler(unittest.TestCase):
@@ -139,9 +139,9 @@ class AsyncHandler(unittest.TestCase):
             await ask_the_network()
             """, ("in handler", "in ask_the_network")),
         ):
-            with self.subTest(name), function(function=self.WAITING + handler) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
-                request_id = hang(lambda_)
-                self.assertIn(f'"{root}/function.py"', dumped(lambda_, request_id, *words))
+            with self.subTest(name), function(function=self.WAITING + handler) as root, Lambda(root, env=FAULTHANDLER) as aws:
+                request_id = hang(aws)
+                self.assertIn(f'"{root}/function.py"', dumped(aws, request_id, *words))
 
     def test_a_blocked_loop(self):
         source = """
@@ -153,9 +153,9 @@ class AsyncHandler(unittest.TestCase):
             async def handler(event, context):
                 compute()
         """
-        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
-            request_id = hang(lambda_)
-            stderr = dumped(lambda_, "in <module>")
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as aws:
+            request_id = hang(aws)
+            stderr = dumped(aws, "in <module>")
             self.assertRegex(stderr, rf"in compute\n.*in handler\n.* in answer\n.* in .*{request_id}\n")
 
     def test_several_slots(self):
@@ -169,16 +169,16 @@ class AsyncHandler(unittest.TestCase):
         affinity = os.sched_getaffinity(0)
         os.sched_setaffinity(0, sorted(affinity)[:1])  # all slots in one process
         try:
-            with function(function=source) as root, Lambda(root, env=env, log_sockets=True) as lambda_:
+            with function(function=source) as root, Lambda(root, env=env, log_sockets=True) as aws:
                 ids = []
                 for hanging in 1, 2:
-                    ids.append(hang(lambda_, True))
-                    dumped(lambda_, ids[-1])
+                    ids.append(hang(aws, True))
+                    dumped(aws, ids[-1])
                     for _ in range(10):
-                        lambda_.invoke(False)
-                    self.assertEqual(log(lambda_).count("in <module>"), hanging)  # where the main thread's stack ends
+                        aws.invoke(False)
+                    self.assertEqual(log(aws).count("in <module>"), hanging)  # where the main thread's stack ends
                 for request_id in ids:
-                    self.assertEqual(log(lambda_).count(f"RequestId: {request_id} is about to time out"), 1)
+                    self.assertEqual(log(aws).count(f"RequestId: {request_id} is about to time out"), 1)
         finally:
             os.sched_setaffinity(0, affinity)
 
@@ -189,10 +189,10 @@ class AsyncHandler(unittest.TestCase):
             async def handler(event, context):
                 await asyncio.sleep(event - time.time())
         """
-        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as lambda_:
-            lambda_.answer(hang(lambda_, 0))
-            lambda_.invoke(time.time() + SOON, headers=NO_DEADLINE)
-            self.assertEqual(lambda_.stderr, "")
+        with function(function=source) as root, Lambda(root, env=FAULTHANDLER) as aws:
+            aws.answer(hang(aws, 0))
+            aws.invoke(time.time() + SOON, headers=NO_DEADLINE)
+            self.assertEqual(aws.stderr, "")
 
 
 class WithoutTheVariable(unittest.TestCase):
@@ -202,8 +202,8 @@ class WithoutTheVariable(unittest.TestCase):
         source = "import sys\ndef handler(event, context): return 'faulthandler' in sys.modules"
         with function(function=source) as root:
             for env in self.NONE, {**self.NONE, "PYTHONFAULTHANDLER": ""}:
-                with Lambda(root, env=env) as lambda_:
-                    self.assertIs(lambda_.invoke().json, False)
+                with Lambda(root, env=env) as aws:
+                    self.assertIs(aws.invoke().json, False)
 
     def test_the_functions_own_use_of_it(self):
         """A timer of the function's own outlives the invocation that has set it."""
@@ -214,8 +214,8 @@ class WithoutTheVariable(unittest.TestCase):
                 if event:
                     faulthandler.dump_traceback_later({SOON}, file=2)
         """
-        with function(function=source) as root, Lambda(root, env=self.NONE) as lambda_:
-            lambda_.invoke(True)
-            lambda_.invoke(False)
-            (after,) = re.findall(DUMP, dumped(lambda_, "in <module>"))
+        with function(function=source) as root, Lambda(root, env=self.NONE) as aws:
+            aws.invoke(True)
+            aws.invoke(False)
+            (after,) = re.findall(DUMP, dumped(aws, "in <module>"))
             self.assertEqual(after, f"0:00:00.{int(SOON * 1e6)}")

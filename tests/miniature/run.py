@@ -44,12 +44,12 @@ def main(folder, handler=""):
     event = read_event(os.environ.get("EVENT", ""), folder)
     for number in INTERRUPTS:
         signal.signal(number, leave)
-    with Lambda(folder, handler, start=False, timeout=int(timeout)) as lambda_:
-        screen = Screen(lambda_)
-        lambda_.env = environment(lambda_.env)
-        lambda_.restored = True  # a function for SnapStart goes on at once
-        request_id = lambda_.send(body=event)
-        lambda_.start()
+    with Lambda(folder, handler, start=False, timeout=int(timeout)) as aws:
+        screen = Screen(aws)
+        aws.env = environment(aws.env)
+        aws.restored = True  # a function for SnapStart goes on at once
+        request_id = aws.send(body=event)
+        aws.start()
         return show(screen, request_id)
 
 
@@ -128,27 +128,27 @@ class Screen:
     A terminal shows both: a line that one of them has begun is ended before something else is printed.
     """
 
-    def __init__(self, lambda_):
-        self.lambda_ = lambda_
+    def __init__(self, aws):
+        self.aws = aws
         self.coming = []  # (bytes, None) of the log and (bytes, request) of a body
         self.begun = None  # the file whose last line has no end
         self.metadata = None  # of a streamed HTTP response, as far as it is here; None: no stream has begun
-        lambda_.echo = lambda data, request=None: self.coming.append((data, request))
+        aws.echo = lambda data, request=None: self.coming.append((data, request))
 
     def wait(self, ready, seconds):
         """Print what comes until ready(), for so many seconds at most; whether it is."""
         end = time.monotonic() + seconds
         while True:
-            with self.lambda_.condition:
-                self.lambda_.condition.wait_for(lambda: self.coming or ready(), end - time.monotonic())
+            with self.aws.condition:
+                self.aws.condition.wait_for(lambda: self.coming or ready(), end - time.monotonic())
                 if any(request is None and ERROR.search(data) for data, request in self.coming):
                     # It ends a stream, but may be here before the last chunks are.
-                    self.lambda_.condition.wait_for(self.answered, 0.5)
+                    self.aws.condition.wait_for(self.answered, 0.5)
                     self.coming.sort(key=lambda piece: piece[1] is None)
                 is_ready = ready()
                 over = is_ready or time.monotonic() >= end
                 if over:
-                    self.lambda_.drain()
+                    self.aws.drain()
                 coming, self.coming = self.coming, []
             for data, request in coming:
                 if request is None:
@@ -161,7 +161,7 @@ class Screen:
                 return is_ready
 
     def answered(self):
-        return self.lambda_.status is not None or any(post.done for post in self.lambda_.posts.values())
+        return self.aws.status is not None or any(post.done for post in self.aws.posts.values())
 
     def chunk(self, data, http):
         """Print a stream's chunk, after the metadata if there is."""
@@ -196,52 +196,52 @@ class Screen:
 
 def show(screen, request_id):
     """Print what comes of the invocation, and give the exit status."""
-    lambda_ = screen.lambda_
+    aws = screen.aws
 
     def answered():
-        return lambda_.init_error or lambda_.restore_error or lambda_.posts.get(request_id)
+        return aws.init_error or aws.restore_error or aws.posts.get(request_id)
 
     def over():  # once the next one is asked for: what the function says until then belongs to it
-        return lambda_.status is not None or answered() and answered().done and lambda_.polling
+        return aws.status is not None or answered() and answered().done and aws.polling
 
-    in_time = screen.wait(lambda: over() or request_id in lambda_.delivered, LONGEST_INIT)
-    in_time = in_time and screen.wait(over, lambda_.timeout)
-    if lambda_.status is not None:  # what it sent before it died may still be on its way through a thread of the server
-        screen.wait(lambda: not lambda_.connections, 1)
+    in_time = screen.wait(lambda: over() or request_id in aws.delivered, LONGEST_INIT)
+    in_time = in_time and screen.wait(over, aws.timeout)
+    if aws.status is not None:  # what it sent before it died may still be on its way through a thread of the server
+        screen.wait(lambda: not aws.connections, 1)
     answer, failed = answered(), True
     ended = answer.ended if in_time and answer and answer.done else time.monotonic()
     if answer and answer.complete:
         failed = (end_stream if answer.streaming else show_document)(screen, answer)
-    trouble = what_went_wrong(lambda_, request_id, answer, in_time)
+    trouble = what_went_wrong(aws, request_id, answer, in_time)
     if trouble:
         screen.say(trouble)
-    screen.say(report(lambda_, request_id, answer, ended))
+    screen.say(report(aws, request_id, answer, ended))
     return 1 if failed or trouble else 0
 
 
-def what_went_wrong(lambda_, request_id, answer, in_time):
+def what_went_wrong(aws, request_id, answer, in_time):
     """The line that Lambda writes into the log of a function that did not go on to the next invocation; or a hint."""
-    file, _, name = lambda_.handler.rpartition(".")
+    file, _, name = aws.handler.rpartition(".")
     if answer and answer.kind not in ("response", "error"):  # of the init or restore: the log says it
-        return None if file and name else f"HANDLER={lambda_.handler}: it is file.function, as in function.handler"
-    if exited(lambda_, answer):
-        status = lambda_.status
+        return None if file and name else f"HANDLER={aws.handler}: it is file.function, as in function.handler"
+    if exited(aws, answer):
+        status = aws.status
         if status == 0:
             return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
         reason = f"exit status {status}" if status > 0 else f"signal: {signal.strsignal(-status).lower()}"
         return f"RequestId: {request_id} Error: Runtime exited with error: {reason}"
     if in_time:
         return None
-    if request_id in lambda_.delivered:
+    if request_id in aws.delivered:
         hint = "" if os.environ.get("PYTHONFAULTHANDLER") else " (PYTHONFAULTHANDLER=1 shows where)"
-        return f"{request_id} Task timed out after {lambda_.timeout}.00 seconds{hint}"
+        return f"{request_id} Task timed out after {aws.timeout}.00 seconds{hint}"
     late = f"the import of {file.replace('.', '/')}.py has not ended after {LONGEST_INIT} s"
     return f"Init timed out: {late}: let it do less, or the first invocation do it"
 
 
-def exited(lambda_, answer):
+def exited(aws, answer):
     """Whether the process ended by itself; after an error of the init or restore it has to."""
-    return lambda_.status is not None and (answer is None or answer.kind in ("response", "error"))
+    return aws.status is not None and (answer is None or answer.kind in ("response", "error"))
 
 
 def show_document(screen, answer):
@@ -284,21 +284,21 @@ def pretty(text):
     return "\n".join(lines)
 
 
-def report(lambda_, request_id, answer, ended):
+def report(aws, request_id, answer, ended):
     """The line that Lambda ends an invocation with; its init is billed as well."""
     fields = {}
-    started = lambda_.delivered.get(request_id)
-    init = ((lambda_.first_next or (answer.time if answer else time.monotonic())) - lambda_.started) * 1000
+    started = aws.delivered.get(request_id)
+    init = ((aws.first_next or (answer.time if answer else time.monotonic())) - aws.started) * 1000
     if started:
         duration = (ended - started) * 1000
         fields["Duration"] = f"{duration:.2f} ms"
         fields["Billed Duration"] = f"{math.ceil(duration + init)} ms"
-    fields["Memory Size"] = lambda_.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] + " MB"
-    memory = peak_memory(lambda_.process.pid)
+    fields["Memory Size"] = aws.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] + " MB"
+    memory = peak_memory(aws.process.pid)
     if memory:
         fields["Max Memory Used"] = f"{memory} MB"
     fields["Init Duration"] = f"{init:.2f} ms"
-    if exited(lambda_, answer):
+    if exited(aws, answer):
         fields.update({"Status": "error", "Error Type": "Runtime.ExitError"})
     return f"REPORT RequestId: {request_id}\t" + "\t".join(f"{name}: {value}" for name, value in fields.items())
 

@@ -17,8 +17,8 @@ def post(path, headers, body):
 class Client:
     """A runtime that the test plays itself, byte by byte."""
 
-    def __init__(self, lambda_):
-        host, port = lambda_.address.split(":")
+    def __init__(self, aws):
+        host, port = aws.address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10)
         self.file = self.socket.makefile("rb")
 
@@ -53,8 +53,8 @@ class RuntimeApi(unittest.TestCase):
         return Lambda(".", start=False)
 
     def test_an_invocation(self):
-        with self.api() as lambda_, Client(lambda_) as client:
-            request_id = lambda_.send({"k": 1}, headers={"Lambda-Runtime-Trace-Id": None, "content-type": "text/x", "X": "é"})
+        with self.api() as aws, Client(aws) as client:
+            request_id = aws.send({"k": 1}, headers={"Lambda-Runtime-Trace-Id": None, "content-type": "text/x", "X": "é"})
             status, headers, body = client.ask(NEXT)
             self.assertEqual((status, body), (200, b'{"k": 1}'))
             self.assertEqual(headers["lambda-runtime-aws-request-id"], request_id)
@@ -63,9 +63,9 @@ class RuntimeApi(unittest.TestCase):
             self.assertNotIn("lambda-runtime-trace-id", headers)
             path = f"invocation/{request_id}/response".encode()
             self.assertEqual(client.ask(post(path, b"Content-Length: 2\r\n", b"42"))[0], 202)
-            self.assertEqual(lambda_.answer(request_id).json, 42)
+            self.assertEqual(aws.answer(request_id).json, 42)
             self.assertEqual(client.ask(post(path, b"Content-Length: 2\r\n", b"43"))[0], 403)
-            self.assertEqual(lambda_.answer(request_id).json, 42)
+            self.assertEqual(aws.answer(request_id).json, 42)
             self.assertEqual(client.ask(post(b"invocation/other/error", b"Content-Length: 0\r\n", b""))[0], 400)
 
     def test_what_is_not_http_or_not_the_api_fails_the_test(self):
@@ -89,22 +89,22 @@ class RuntimeApi(unittest.TestCase):
             post(b"init/error", chunked, b"0\r\nTrailing: unannounced\r\n\r\n"),
         ):
             with self.subTest(data), self.assertRaisesRegex(AssertionError, "not of the Runtime API"):
-                with self.api() as lambda_, Client(lambda_) as client:
+                with self.api() as aws, Client(aws) as client:
                     self.assertEqual(client.ask(data)[0], 400)
 
     def test_a_header_of_a_megabyte(self):
-        with self.api() as lambda_, Client(lambda_) as client:
+        with self.api() as aws, Client(aws) as client:
             cause = b"x" * 1_000_000
             client.ask(post(b"init/error", b"Content-Length: 2\r\nLambda-Runtime-Function-XRay-Error-Cause: " + cause + b"\r\n", b"{}"))
-            self.assertEqual(len(lambda_.init_error.headers["lambda-runtime-function-xray-error-cause"]), 1_000_000)
+            self.assertEqual(len(aws.init_error.headers["lambda-runtime-function-xray-error-cause"]), 1_000_000)
 
     def test_a_stream_is_recorded_as_it_arrives(self):
         headers = b"Transfer-Encoding: chunked\r\nTrailer: A, B\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n"
-        with self.api() as lambda_, Client(lambda_) as client:
-            request_id = lambda_.send()
+        with self.api() as aws, Client(aws) as client:
+            request_id = aws.send()
             client.ask(NEXT)
             client.send(post(f"invocation/{request_id}/response".encode(), headers, b"1\r\na\r\n"))
-            answer = lambda_.answer(request_id, whole=False)
+            answer = aws.answer(request_id, whole=False)
             self.assertEqual(answer.wait_chunks(1), [b"a"])
             self.assertTrue(answer.streaming)
             self.assertFalse(answer.done)
@@ -118,73 +118,73 @@ class RuntimeApi(unittest.TestCase):
             self.assertEqual(dict(answer.trailers), {"B": "end"})
 
     def test_a_stream_that_is_cut(self):
-        with self.api() as lambda_:
-            with Client(lambda_) as client:
-                request_id = lambda_.send()
+        with self.api() as aws:
+            with Client(aws) as client:
+                request_id = aws.send()
                 client.ask(NEXT)
                 client.send(post(f"invocation/{request_id}/response".encode(), b"Transfer-Encoding: chunked\r\n", b"2\r\na"))
-            answer = lambda_.answer(request_id)
+            answer = aws.answer(request_id)
             self.assertTrue(answer.done)
             self.assertFalse(answer.complete)
 
     def test_faults(self):
-        with self.api() as lambda_, Client(lambda_) as client:
+        with self.api() as aws, Client(aws) as client:
             client.send(NEXT)
-            lambda_.wait_for(lambda: lambda_.polling == 1)
-            lambda_.answers("next", 204, 500)
+            aws.wait_for(lambda: aws.polling == 1)
+            aws.answers("next", 204, 500)
             self.assertEqual([client.receive()[0], client.ask(NEXT)[0]], [204, 500])
-            lambda_.answers("next", Fault(close=True))
-            request_id = lambda_.send()
+            aws.answers("next", Fault(close=True))
+            request_id = aws.send()
             self.assertEqual(client.ask(NEXT)[1]["connection"], "close")
             self.assertIsNone(client.receive())
             path, length = f"invocation/{request_id}/response".encode(), b"Content-Length: 1\r\n"
-            lambda_.answers("response", Fault(0), Fault(0, taken=True))
+            aws.answers("response", Fault(0), Fault(0, taken=True))
             for body in (b"1", b"2"):
-                with Client(lambda_) as other:
+                with Client(aws) as other:
                     self.assertIsNone(other.ask(post(path, length, body)))
-            with Client(lambda_) as other:
+            with Client(aws) as other:
                 self.assertEqual(other.ask(post(path, length, b"3"))[0], 403)
-            self.assertEqual(lambda_.answer(request_id).json, 2)
+            self.assertEqual(aws.answer(request_id).json, 2)
 
     def test_hanging_up_on_a_stream(self):
-        with self.api() as lambda_, Client(lambda_) as client:
-            request_id = lambda_.send()
+        with self.api() as aws, Client(aws) as client:
+            request_id = aws.send()
             client.ask(NEXT)
-            lambda_.answers("response", Fault(0, after=1))
+            aws.answers("response", Fault(0, after=1))
             chunked = post(f"invocation/{request_id}/response".encode(), b"Transfer-Encoding: chunked\r\n", b"1\r\na\r\n")
             self.assertIsNone(client.ask(chunked))
-            self.assertFalse(lambda_.answer(request_id).complete)
+            self.assertFalse(aws.answer(request_id).complete)
 
     def test_an_event_goes_over_the_wire_as_the_test_wants(self):
-        with self.api() as lambda_, Client(lambda_) as client:
-            lambda_.send({}, wire=lambda fields, body: [b"HTTP/1.1 200 OK\r\n", b"content-length:2\r\n\r\n" + body, None])
+        with self.api() as aws, Client(aws) as client:
+            aws.send({}, wire=lambda fields, body: [b"HTTP/1.1 200 OK\r\n", b"content-length:2\r\n\r\n" + body, None])
             self.assertEqual(client.ask(NEXT), (200, {"content-length": "2"}, b"{}"))
             self.assertIsNone(client.receive())
 
     def test_a_poll_whose_process_has_gone_gets_no_event(self):
-        with self.api() as lambda_, Client(lambda_) as alive:
-            with Client(lambda_) as dead:
+        with self.api() as aws, Client(aws) as alive:
+            with Client(aws) as dead:
                 dead.send(NEXT)
-                lambda_.wait_for(lambda: lambda_.polling == 1)
-            lambda_.send()
+                aws.wait_for(lambda: aws.polling == 1)
+            aws.send()
             self.assertEqual(alive.ask(NEXT)[0], 200)
 
     def test_restore(self):
-        with self.api() as lambda_, Client(lambda_) as client:
+        with self.api() as aws, Client(aws) as client:
             client.send(b"GET " + BASE + b"restore/next HTTP/1.1\r\nHost: x\r\n\r\n")
-            lambda_.restore()
+            aws.restore()
             self.assertEqual(client.receive()[0], 200)
 
     def test_extensions(self):
         register = b"POST /2020-01-01/extension/register HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n%s\r\n{}"
         event = b"GET /2020-01-01/extension/event/next HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: %s\r\n\r\n"
-        with self.api() as lambda_, Client(lambda_) as client, Client(lambda_) as extension:
+        with self.api() as aws, Client(aws) as client, Client(aws) as extension:
             self.assertEqual(extension.ask(register % b"")[0], 403)
             self.assertEqual(extension.ask(event % b"unheard of")[0], 403)
             status, headers, _ = extension.ask(register % b"Lambda-Extension-Name: x\r\n")
             self.assertEqual(status, 200)
             extension.send(event % headers["lambda-extension-identifier"].encode())  # never answered
-            lambda_.send()
+            aws.send()
             client.ask(NEXT)
             self.assertEqual(client.ask(register % b"Lambda-Extension-Name: y\r\n")[0], 403)
 

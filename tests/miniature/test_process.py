@@ -23,9 +23,9 @@ class Process(unittest.TestCase):
             self.addCleanup(os.close, reader)
             os.set_blocking(reader, True)
             before = threading.active_count(), len(os.listdir("/dev/fd"))
-            with Lambda(root, env={"FIFO": fifo}, telemetry=True, log_sockets=True) as lambda_:
-                self.assertEqual(lambda_.invoke().json, "here")
-                folder = lambda_.folder
+            with Lambda(root, env={"FIFO": fifo}, telemetry=True, log_sockets=True) as aws:
+                self.assertEqual(aws.invoke().json, "here")
+                folder = aws.folder
                 started = time.monotonic()
             self.assertEqual(os.read(reader, 1), b"")
             self.assertLess(time.monotonic() - started, 30)
@@ -33,31 +33,31 @@ class Process(unittest.TestCase):
             self.assertEqual((threading.active_count(), len(os.listdir("/dev/fd"))), before)
 
     def test_a_dead_process_is_reported_with_its_log(self):
-        with function(function="print('last words')\nimport os\nos._exit(3)") as root, Lambda(root) as lambda_:
+        with function(function="print('last words')\nimport os\nos._exit(3)") as root, Lambda(root) as aws:
             with self.assertRaisesRegex(AssertionError, "(?s)the process has ended.*status 3.*last words"):
-                lambda_.invoke()
-            self.assertEqual(lambda_.wait(), 3)
+                aws.invoke()
+            self.assertEqual(aws.wait(), 3)
 
     def test_a_process_that_does_not_answer_is_reported(self):
-        with function(function="import time\ndef handler(event, context): time.sleep(60)") as root, Lambda(root) as lambda_:
-            lambda_.wait_for(lambda: lambda_.polling)
+        with function(function="import time\ndef handler(event, context): time.sleep(60)") as root, Lambda(root) as aws:
+            aws.wait_for(lambda: aws.polling)
             with self.assertRaisesRegex(AssertionError, "no answer to .* within 0.1 s"):
-                lambda_.invoke(timeout=0.1)
+                aws.invoke(timeout=0.1)
 
     def test_it_starts_again_after_its_end(self):
         source = "import os\ndef handler(event, context): return os._exit(9) if event else os.getpid()"
-        with function(function=source) as root, Lambda(root) as lambda_:
-            first = lambda_.invoke(None).json
-            lambda_.send(1)
-            self.assertEqual(lambda_.wait(), 9)
-            lambda_.start()
-            self.assertNotEqual(lambda_.invoke(None).json, first)
+        with function(function=source) as root, Lambda(root) as aws:
+            first = aws.invoke(None).json
+            aws.send(1)
+            self.assertEqual(aws.wait(), 9)
+            aws.start()
+            self.assertNotEqual(aws.invoke(None).json, first)
 
     def test_the_environment(self):
         source = "import os\ndef handler(event, context): return dict(os.environ)"
         with function(function=source) as root:
-            with Lambda(root, env={"MINE": "1", "TZ": None}) as lambda_:
-                environment = lambda_.invoke().json
+            with Lambda(root, env={"MINE": "1", "TZ": None}) as aws:
+                environment = aws.invoke().json
         self.assertEqual(environment["MINE"], "1")
         self.assertEqual(environment["LAMBDA_TASK_ROOT"], root)
         self.assertNotIn("TZ", environment)
@@ -67,10 +67,10 @@ class Process(unittest.TestCase):
         source = "import os\ndef handler(event, context):\n    os.write(1, b'first')\n    yield 'second'"
         came = []
         with function(function=source) as root:
-            lambda_ = Lambda(root, start=False, echo=lambda data, request=None: came.append((data, request)))
-            with lambda_:
-                lambda_.start()
-                answer = lambda_.invoke()
+            aws = Lambda(root, start=False, echo=lambda data, request=None: came.append((data, request)))
+            with aws:
+                aws.start()
+                answer = aws.invoke()
         self.assertEqual(came, [(b"first", None), (b"second", answer)])
 
 

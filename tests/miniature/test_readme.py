@@ -23,8 +23,8 @@ WITH_PACKAGES = {"app", "s3", "snap"}
 
 @contextlib.contextmanager
 def example(name, **options):
-    with function(**{name: EXAMPLES[name]}) as root, Lambda(root, f"{name}.handler", **options) as lambda_:
-        yield lambda_
+    with function(**{name: EXAMPLES[name]}) as root, Lambda(root, f"{name}.handler", **options) as aws:
+        yield aws
 
 
 class Examples(unittest.TestCase):
@@ -45,15 +45,15 @@ class Examples(unittest.TestCase):
         self.assertIn(fields, re.sub("[.0-9]+", "", plain(TEXT)))
 
     def test_function(self):
-        with example("function") as lambda_:
-            answer = lambda_.invoke({"name": "Ada"}).json
+        with example("function") as aws:
+            answer = aws.invoke({"name": "Ada"}).json
             self.assertEqual(answer["hello"], "Ada")
             self.assertTrue(50_000 < answer["left"] <= 60_000)
-            self.assertEqual(lambda_.invoke({}).json["hello"], "world")
+            self.assertEqual(aws.invoke({}).json["hello"], "world")
 
     def test_stream(self):
-        with example("stream") as lambda_:
-            answer = lambda_.invoke({"body": "the fox"})
+        with example("stream") as aws:
+            answer = aws.invoke({"body": "the fox"})
             self.assertEqual((answer.streaming, answer.headers["Content-Type"]), (True, STREAMED_HTTP))
             metadata = b'{"statusCode": 200, "headers": {"Content-Type": "text/event-stream"}}'
             chunks = [data for _, data in answer.chunks]
@@ -68,31 +68,31 @@ class Examples(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = threading.Thread(target=serve, daemon=True)  # takes one connection: the client has to be kept
             server.start()
-            with example("client", env={"HOST": "127.0.0.1", "PORT": str(listener.getsockname()[1])}) as lambda_:
+            with example("client", env={"HOST": "127.0.0.1", "PORT": str(listener.getsockname()[1])}) as aws:
                 for word in "first", "second":
-                    self.assertEqual(lambda_.invoke({"line": word}).json, word.upper() + "\n")
+                    self.assertEqual(aws.invoke({"line": word}).json, word.upper() + "\n")
             server.join(10)
 
     def test_orders(self):
         for form in "Text", "JSON":
-            with example("orders", env={"AWS_LAMBDA_LOG_FORMAT": form}) as lambda_:
-                self.assertEqual(lambda_.invoke({"id": 7}).kind, "response")
-                self.assertIn(plain(lambda_.log), plain(TEXT))
+            with example("orders", env={"AWS_LAMBDA_LOG_FORMAT": form}) as aws:
+                self.assertEqual(aws.invoke({"id": 7}).kind, "response")
+                self.assertIn(plain(aws.log), plain(TEXT))
 
     def test_divide(self):
-        with example("divide") as lambda_:
-            self.assertEqual(lambda_.invoke({"total": 7, "people": 2}).json, {"share": 3.5})
-            error = lambda_.invoke({"total": 7, "people": 0}).json
+        with example("divide") as aws:
+            self.assertEqual(aws.invoke({"total": 7, "people": 2}).json, {"share": 3.5})
+            error = aws.invoke({"total": 7, "people": 0}).json
             self.assertEqual(list(error), ["errorMessage", "errorType", "requestId", "stackTrace", "cause"])
-            log = lambda_.log.replace("\r", "\n").replace("\u00a0", " ")
-            self.assertIn(log.replace(lambda_.task_root, "/var/task"), TEXT)
+            log = aws.log.replace("\r", "\n").replace("\u00a0", " ")
+            self.assertIn(log.replace(aws.task_root, "/var/task"), TEXT)
 
     def test_shutdown(self):
-        with example("shutdown") as lambda_:
-            self.assertEqual(lambda_.invoke().json, "ok")
-            self.assertEqual(len(lambda_.sent("extension/register")), 1)
-            lambda_.signal(signal.SIGTERM)
-            self.assertEqual((lambda_.wait(), lambda_.log), (0, "closing the pool\n"))
+        with example("shutdown") as aws:
+            self.assertEqual(aws.invoke().json, "ok")
+            self.assertEqual(len(aws.sent("extension/register")), 1)
+            aws.signal(signal.SIGTERM)
+            self.assertEqual((aws.wait(), aws.log), (0, "closing the pool\n"))
 
 
 def plain(text):

@@ -230,9 +230,9 @@ class Failure(unittest.TestCase):
         """
         with function(function=source) as root:
             ran = run(f"TASK_ROOT={root}")
-            with Lambda(root) as lambda_:
-                error = lambda_.invoke()
-                logged = lambda_.log
+            with Lambda(root) as aws:
+                error = aws.invoke()
+                logged = aws.log
         document = self.fails(ran, "ValueError")
         self.assertEqual({**document, "requestId": None}, {**error.json, "requestId": None})
         self.assertIn("ValueError: bad é", logged)
@@ -251,9 +251,9 @@ class Failure(unittest.TestCase):
                 with self.subTest(handler):
                     ran = run(f"TASK_ROOT={root}", f"HANDLER={handler}")
                     self.fails(ran, error_type)
-                    with Lambda(root, handler) as lambda_:
-                        lambda_.wait()
-                        logged = lambda_.log + lambda_.stderr
+                    with Lambda(root, handler) as aws:
+                        aws.wait()
+                        logged = aws.log + aws.stderr
                     self.assertIn(error_type, logged)
                     self.assertTrue(ran.stderr.startswith(logged.replace("\r", "\n")), ran.stderr)
                     self.assertRegex(ran.stderr, r"(?m)^REPORT RequestId: .*\tInit Duration: ")

@@ -25,27 +25,27 @@ class Case(unittest.TestCase):
         folder = function(function=source)
         root = folder.__enter__()
         self.addCleanup(folder.__exit__, None, None, None)
-        lambda_ = Lambda(root, **how)
-        self.addCleanup(lambda_.__exit__, None, None, None)
-        return lambda_
+        aws = Lambda(root, **how)
+        self.addCleanup(aws.__exit__, None, None, None)
+        return aws
 
-    def ends(self, lambda_, *words, log=""):
+    def ends(self, aws, *words, log=""):
         """The process has ended with status 1 and one line that has these words, and no traceback anywhere."""
-        self.assertEqual(lambda_.wait(), 1, lambda_.stderr)
-        self.assertEqual((lambda_.stderr.count("\n"), lambda_.log), (1, log), lambda_.stderr)
-        for word in ("AWS_LAMBDA_RUNTIME_API", lambda_.env["AWS_LAMBDA_RUNTIME_API"], *words):
-            self.assertIn(word, lambda_.stderr)
+        self.assertEqual(aws.wait(), 1, aws.stderr)
+        self.assertEqual((aws.stderr.count("\n"), aws.log), (1, log), aws.stderr)
+        for word in ("AWS_LAMBDA_RUNTIME_API", aws.env["AWS_LAMBDA_RUNTIME_API"], *words):
+            self.assertIn(word, aws.stderr)
 
-    def goes_on(self, lambda_, event="goes on"):
-        answer = lambda_.invoke(event)
+    def goes_on(self, aws, event="goes on"):
+        answer = aws.invoke(event)
         self.assertEqual((answer.kind, answer.json, answer.status), ("response", event, 202))
         return answer
 
 
-def unread(lambda_):
+def unread(aws):
     """How many bytes wait in the runtime's socket: from sock_diag(7), which takes 15 µs where /proc/net/tcp takes 5 ms and more."""
-    until(lambda: len(lambda_.connections) == 1)  # the thread of one that is closed may not have noticed yet
-    [connection] = lambda_.connections
+    until(lambda: len(aws.connections) == 1)  # the thread of one that is closed may not have noticed yet
+    [connection] = aws.connections
     (here, here_port), (there, there_port) = connection.getpeername(), connection.getsockname()
     addresses = [socket.inet_aton(address).ljust(16, b"\0") for address in (here, there)]
     ask = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
@@ -86,7 +86,7 @@ class Wire(Case):
             def handler(event, context):
                 return [event, context.aws_request_id, context.tenant_id]
         """
-        lambda_ = self.start(source)
+        aws = self.start(source)
         for change in str.lower, str.upper, str.swapcase, str.title:
             for colon in ":", ":  ", ":\t":
                 def wire(fields, body):
@@ -94,12 +94,12 @@ class Wire(Case):
                     lines = [f"{change(name)}{colon}{value} \t" for name, value in fields.items()]
                     yield "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + body
 
-                answer = lambda_.invoke("event", wire=wire)
+                answer = aws.invoke("event", wire=wire)
                 self.assertEqual(answer.json, ["event", answer.request_id, "blue  green"])
 
     def test_values_that_look_like_headers(self):
         # A caller has a say in some values: none of them may pass for the header that came in its place before.
-        lambda_ = self.start("""
+        aws = self.start("""
             def handler(event, context):
                 return [context.tenant_id, context.identity.cognito_identity_id, context.trace_id]
         """)
@@ -111,24 +111,24 @@ class Wire(Case):
         identity = "Lambda-Runtime-Cognito-Identity", '{"cognitoIdentityId":"mine"}'
         self.values = {"Lambda-Runtime-Aws-Tenant-Id": "blue", identity[0]: identity[1], "Lambda-Runtime-Trace-Id": "Root=1"}
         for _ in range(5):
-            self.assertEqual(lambda_.invoke(wire=wire).json, ["blue", "mine", "Root=1"])
+            self.assertEqual(aws.invoke(wire=wire).json, ["blue", "mine", "Root=1"])
         for separator in ": ", ":", "\t", " ":
             tenant = f"blue{separator}{identity[0]}: {identity[1]}"
             self.values = {"Lambda-Runtime-Aws-Tenant-Id": tenant, "Lambda-Runtime-Trace-Id": "Root=2"}
-            self.assertEqual(lambda_.invoke(wire=wire).json, [tenant, None, "Root=2"])
+            self.assertEqual(aws.invoke(wire=wire).json, [tenant, None, "Root=2"])
         self.values = {"Lambda-Runtime-Aws-Tenant-Id": "blue", "Lambda-Runtime-Trace-Id": "Root: 3"}
-        self.assertEqual(lambda_.invoke(wire=wire).json, ["blue", None, "Root: 3"])
+        self.assertEqual(aws.invoke(wire=wire).json, ["blue", None, "Root: 3"])
 
     def test_status_lines(self):
-        lambda_ = self.start()
+        aws = self.start()
         for line in "HTTP/1.1 200 OK", "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.1 200 Ö\tk", "HTTP/1.0 200 OK":
             def wire(fields, body):
                 yield head(200, {**fields, "Content-Length": len(body)}).replace(b"HTTP/1.1 200 OK", line.encode(), 1) + body
                 yield None if "1.0" in line else b""
 
             with self.subTest(line):
-                self.assertEqual(lambda_.invoke(line, wire=wire).json, line)
-        self.goes_on(lambda_)
+                self.assertEqual(aws.invoke(line, wire=wire).json, line)
+        self.goes_on(aws)
 
     def small(self, fields, rest):
         """An answer of few bytes."""
@@ -141,49 +141,49 @@ class Wire(Case):
 
     @can_look
     def test_split_at_each_byte(self):
-        lambda_ = self.start()
+        aws = self.start()
         for coding, rest in self.CODINGS.items():
             def wire(fields, body):
                 data = self.small(fields, rest)
                 yield data[:at]
-                until(lambda: not unread(lambda_))  # what follows is a segment of its own
+                until(lambda: not unread(aws))  # what follows is a segment of its own
                 yield data[at:]
 
             for at in range(1, len(self.small({"Lambda-Runtime-Aws-Request-Id": "x" * 36}, rest))):
-                self.assertEqual(lambda_.invoke(wire=wire).json, "event", f"{coding} split at {at}")
-        self.assertEqual(lambda_.stderr, "")
+                self.assertEqual(aws.invoke(wire=wire).json, "event", f"{coding} split at {at}")
+        self.assertEqual(aws.stderr, "")
 
     @can_look
     def test_head_without_its_end(self):
         # With a length of 0 in it, and an empty body: what has come so far is no answer yet.
-        lambda_ = self.start("def handler(event, context): return context.aws_request_id + event.decode()")
+        aws = self.start("def handler(event, context): return context.aws_request_id + event.decode()")
 
         def wire(fields, body):
             data = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nLambda-Runtime-Aws-Request-Id: "
             data += fields["Lambda-Runtime-Aws-Request-Id"].encode() + b"\r\n\r\n"
             yield data[:-at]
-            until(lambda: not unread(lambda_))
+            until(lambda: not unread(aws))
             yield data[-at:]
 
         for at in 1, 2, 3, 4, 5, 39:
-            answer = lambda_.invoke(wire=wire)
+            answer = aws.invoke(wire=wire)
             self.assertEqual(answer.json, answer.request_id, f"{at} bytes before its end")
-        self.assertEqual(lambda_.stderr, "")
+        self.assertEqual(aws.stderr, "")
 
     @can_look
     def test_one_byte_at_a_time(self):
-        lambda_ = self.start()
+        aws = self.start()
         for rest in self.CODINGS.values():
             def wire(fields, body):
                 for byte in self.small(fields, rest):
                     yield bytes([byte])
-                    until(lambda: not unread(lambda_))
+                    until(lambda: not unread(aws))
 
-            self.assertEqual(lambda_.invoke(wire=wire, timeout=30).json, "event")
-        self.goes_on(lambda_)
+            self.assertEqual(aws.invoke(wire=wire, timeout=30).json, "event")
+        self.goes_on(aws)
 
     def test_large_bodies_in_random_pieces(self):
-        lambda_ = self.start()
+        aws = self.start()
         chance = random.Random(7)
         event = json.dumps("x" * 1_000_000).encode()
 
@@ -208,10 +208,10 @@ class Wire(Case):
 
         for wire in with_length, chunked, until_close:
             for _ in range(3):
-                self.assertEqual(lambda_.invoke(body=event, wire=wire).body, event, wire.__name__)
+                self.assertEqual(aws.invoke(body=event, wire=wire).body, event, wire.__name__)
 
     def test_chunked(self):
-        lambda_ = self.start()
+        aws = self.start()
         for name, body in {
             "one chunk": b'7\r\n"event"\r\n0\r\n\r\n',
             "many": b'1\r\n"\r\n5\r\nevent\r\n1\r\n"\r\n0\r\n\r\n',
@@ -224,81 +224,81 @@ class Wire(Case):
             "upper case": b'0000000C\r\n"event"     \r\n0\r\n\r\n',
         }.items():
             with self.subTest(name):
-                answer = lambda_.invoke(wire=lambda fields, _: [head(200, {**fields, "transfer-encoding": "Chunked"}) + body])
+                answer = aws.invoke(wire=lambda fields, _: [head(200, {**fields, "transfer-encoding": "Chunked"}) + body])
                 self.assertEqual(answer.json, "event")
-        self.assertEqual({request.connection for request in lambda_.requests}, {1}, "the connection is kept")
+        self.assertEqual({request.connection for request in aws.requests}, {1}, "the connection is kept")
 
     def test_until_the_connection_closes(self):
-        lambda_ = self.start()
+        aws = self.start()
         for n, line in enumerate((b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK")):
-            answer = lambda_.invoke(n, wire=lambda fields, body: [
+            answer = aws.invoke(n, wire=lambda fields, body: [
                 head(200, fields).replace(b"HTTP/1.1 200 OK", line), body[:1], body[1:], None
             ])
             self.assertEqual(answer.json, n)
-        self.goes_on(lambda_)
+        self.goes_on(aws)
 
     def test_informational_answers_come_before(self):
-        lambda_ = self.start()
+        aws = self.start()
 
         def wire(fields, body):
             yield b"HTTP/1.1 100 Continue\r\n\r\n"
             yield b"HTTP/1.1 102 Processing\r\nLambda-Runtime-Aws-Request-Id: wrong\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
             yield head(200, {**fields, "Content-Length": len(body)}) + body
 
-        self.assertEqual(lambda_.invoke("event", wire=wire).json, "event")
+        self.assertEqual(aws.invoke("event", wire=wire).json, "event")
         ok = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
-        lambda_.answers("response", Fault(raw=ok))
-        lambda_.invoke("event")
-        self.goes_on(lambda_)
-        self.assertEqual({request.connection for request in lambda_.requests}, {1})
+        aws.answers("response", Fault(raw=ok))
+        aws.invoke("event")
+        self.goes_on(aws)
+        self.assertEqual({request.connection for request in aws.requests}, {1})
 
     def test_unknown_headers(self):
-        lambda_ = self.start()
+        aws = self.start()
         fields = {f"X-{n}": "v" * n for n in range(300)}
         fields.update({"X-Empty": "", "X-Colons": "a:b: c", "x!#$%&'*+-.^_`|~9": "name", "X-Bytes": "ö\x80"})
-        self.assertEqual(lambda_.invoke("event", headers=fields).json, "event")
-        self.goes_on(lambda_)
+        self.assertEqual(aws.invoke("event", headers=fields).json, "event")
+        self.goes_on(aws)
 
 
 class Connection(Case):
     """Connections that close."""
 
     def test_after_each_answer(self):
-        lambda_ = self.start()
+        aws = self.start()
         for close in "close", "Close", "keep-alive, CLOSE":
             fault = Fault(raw=f"HTTP/1.1 202 Accepted\r\nConnection: {close}\r\nContent-Length: 0\r\n\r\n".encode(), close=True)
-            lambda_.answers("response", fault)
+            aws.answers("response", fault)
 
             def wire(fields, body):
                 yield head(200, {**fields, "Connection": close, "Content-Length": len(body)}) + body + b"what comes after is no answer"
                 yield None
 
-            self.assertEqual(lambda_.invoke(close, wire=wire).json, close)
-        self.goes_on(lambda_)
-        self.assertEqual(lambda_.stderr, "")
+            self.assertEqual(aws.invoke(close, wire=wire).json, close)
+        self.goes_on(aws)
+        self.assertEqual(aws.stderr, "")
 
     def test_that_the_api_leaves_open(self):
         # It has said that it will close it, or that it knows no better.
-        lambda_ = self.start()
+        aws = self.start()
         for status_line, field in [("HTTP/1.1 %d OK", "Connection: close\r\n"), ("HTTP/1.0 %d OK", "")] * 3:
             with self.subTest(status_line):
                 def wire(fields, body):
                     data = head(200, {**fields, "Content-Length": len(body)}) + body
                     yield data.replace(b"HTTP/1.1 200 OK\r\n", (status_line % 200 + "\r\n" + field).encode())
 
-                request_id = lambda_.send("event", wire=wire)
-                lambda_.answers("response", Fault(raw=f"{status_line % 202}\r\n{field}Content-Length: 0\r\n\r\n".encode()))
-                lambda_.answer(request_id)
-                ids = request_id, self.goes_on(lambda_).request_id
-                event, answer, following, _ = [request.connection for request in lambda_.requests if request.request_id in ids]
+                request_id = aws.send("event", wire=wire)
+                aws.answers("response", Fault(raw=f"{status_line % 202}\r\n{field}Content-Length: 0\r\n\r\n".encode()))
+                aws.answer(request_id)
+                ids = request_id, self.goes_on(aws).request_id
+                event, answer, following, _ = [request.connection for request in aws.requests if request.request_id in ids]
                 self.assertTrue(event < answer < following)
-        self.assertEqual(lambda_.stderr, "")
+        self.assertEqual(aws.stderr, "")
 
     def test_is_kept(self):
-        lambda_ = self.start()
+        aws = self.start()
         for n in range(5):
-            self.goes_on(lambda_, n)
-        self.assertEqual({request.connection for request in lambda_.requests}, {1})
+            self.goes_on(aws, n)
+        self.assertEqual({request.connection for request in aws.requests}, {1})
 
     def test_without_saying_so(self):
         # A kept connection may be closed at any time: the request goes out once more, on a new one.
@@ -307,64 +307,64 @@ class Connection(Case):
                 if event == "error": raise ValueError
                 return event
         """
-        lambda_ = self.start(source)
+        aws = self.start(source)
         for kind in "next", "response", "error":
             for fault in Fault(silently=True), Fault(close=True):
                 with self.subTest(kind, fault=vars(fault)):
-                    lambda_.answers(kind, fault)
-                    answer = lambda_.invoke("error" if kind == "error" else "event")
+                    aws.answers(kind, fault)
+                    answer = aws.invoke("error" if kind == "error" else "event")
                     self.assertEqual((answer.kind, answer.status), ("error" if kind == "error" else "response", 202))
-                    self.assertEqual(lambda_.invoke("next").json, "next")
-        lambda_.wait_for(lambda: lambda_.polling)
-        posts = [request.request_id for request in lambda_.requests if request.method == "POST"]
+                    self.assertEqual(aws.invoke("next").json, "next")
+        aws.wait_for(lambda: aws.polling)
+        posts = [request.request_id for request in aws.requests if request.method == "POST"]
         self.assertEqual(len(posts), len(set(posts)), "what was answered is not sent again")
-        self.assertEqual(lambda_.stderr, "")
+        self.assertEqual(aws.stderr, "")
 
     def test_in_place_of_an_answer(self):
-        lambda_ = self.start()
+        aws = self.start()
         for kind in "response", "next":
-            self.goes_on(lambda_)
-            lambda_.wait_for(lambda: lambda_.polling)
-            before = len(lambda_.sent(kind))
-            lambda_.answers(kind, Fault(0))
-            answer = lambda_.invoke("event")
+            self.goes_on(aws)
+            aws.wait_for(lambda: aws.polling)
+            before = len(aws.sent(kind))
+            aws.answers(kind, Fault(0))
+            answer = aws.invoke("event")
             self.assertEqual((answer.json, answer.status), ("event", 202))
-            lambda_.wait_for(lambda: lambda_.polling)
-            self.assertEqual(len(lambda_.sent(kind)) - before, 2)
-        self.assertEqual(lambda_.stderr, "")
+            aws.wait_for(lambda: aws.polling)
+            self.assertEqual(len(aws.sent(kind)) - before, 2)
+        self.assertEqual(aws.stderr, "")
 
     def test_after_the_post_was_taken(self):
         # It cannot know: the second post is refused, and the loop goes on.
-        lambda_ = self.start()
-        self.goes_on(lambda_)
-        lambda_.answers("response", Fault(0, taken=True))
-        request_id = lambda_.send("event")
-        lambda_.answer(request_id)
-        self.goes_on(lambda_)
-        posts = [request.status for request in lambda_.sent("response") if request.request_id == request_id]
+        aws = self.start()
+        self.goes_on(aws)
+        aws.answers("response", Fault(0, taken=True))
+        request_id = aws.send("event")
+        aws.answer(request_id)
+        self.goes_on(aws)
+        posts = [request.status for request in aws.sent("response") if request.request_id == request_id]
         self.assertEqual(posts, [0, 403])
-        self.assertEqual(lambda_.stderr.count("\n"), 1)
-        self.assertIn("403", lambda_.stderr)
+        self.assertEqual(aws.stderr.count("\n"), 1)
+        self.assertIn("403", aws.stderr)
 
     def test_twice(self):
         # On a new connection it is no accident.
         for kind, event in {"next": None, "response": "event", "error": 5}.items():
             with self.subTest(kind):
-                lambda_ = self.start("def handler(event, context): return event[0]", start=False)
-                lambda_.answers(kind, Fault(0), Fault(0))
-                lambda_.start()
+                aws = self.start("def handler(event, context): return event[0]", start=False)
+                aws.answers(kind, Fault(0), Fault(0))
+                aws.start()
                 if event:
-                    lambda_.send(event)
-                self.assertEqual(lambda_.wait(), 1)
+                    aws.send(event)
+                self.assertEqual(aws.wait(), 1)
                 if event:  # the first `next` may be the first request of its connection
-                    self.assertEqual(len(lambda_.sent(kind)), 2)
-                self.assertEqual(lambda_.stderr.count("\n"), 1)
-                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={lambda_.address}: ", lambda_.stderr)
+                    self.assertEqual(len(aws.sent(kind)), 2)
+                self.assertEqual(aws.stderr.count("\n"), 1)
+                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={aws.address}: ", aws.stderr)
 
     def test_unsolicited_bytes(self):
         # Behind an answer, when nothing was asked: they answer nothing, whatever they are.
         invented = head(200, {"Lambda-Runtime-Aws-Request-Id": "invented", "Content-Length": 8}) + b'"forged"'
-        lambda_ = self.start()
+        aws = self.start()
         for extra in invented, b"\r\n", b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b"\0":
             for coding in "length", "chunked":
                 def wire(fields, body):
@@ -373,21 +373,21 @@ class Connection(Case):
                     else:
                         yield head(200, {**fields, "Transfer-Encoding": "chunked"}) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + extra
 
-                answer = lambda_.invoke(coding, wire=wire)
+                answer = aws.invoke(coding, wire=wire)
                 self.assertEqual(answer.json, coding)
-                lambda_.answers("response", Fault(raw=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n" + extra))
-                following = lambda_.invoke("response")
-                self.goes_on(lambda_)
+                aws.answers("response", Fault(raw=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n" + extra))
+                following = aws.invoke("response")
+                self.goes_on(aws)
                 # They may be the first of more: such a connection is given up.
-                connections = [request.connection for request in lambda_.requests if request.request_id == answer.request_id]
+                connections = [request.connection for request in aws.requests if request.request_id == answer.request_id]
                 self.assertLess(connections[0], connections[1])
-                self.assertLess(following.connection, lambda_.requests[-1].connection)
-        self.assertEqual([request.path for request in lambda_.requests if "invented" in request.path], [])
-        self.assertEqual(lambda_.stderr, "")
+                self.assertLess(following.connection, aws.requests[-1].connection)
+        self.assertEqual([request.path for request in aws.requests if "invented" in request.path], [])
+        self.assertEqual(aws.stderr, "")
 
     @can_look
     def test_unsolicited_bytes_while_the_function_runs(self):
-        lambda_ = self.start("""
+        aws = self.start("""
             import time
 
             def handler(event, context):
@@ -395,20 +395,20 @@ class Connection(Case):
                     time.sleep(0.005)  # just after an answer, the runtime need not look
                     return go.read()
         """)
-        os.mkfifo(f"{lambda_.task_root}/go")
+        os.mkfifo(f"{aws.task_root}/go")
 
         def wire(fields, body):
             yield head(200, {**fields, "Content-Length": len(body)}) + body
-            until(lambda: not unread(lambda_))
+            until(lambda: not unread(aws))
             yield head(200, {"Lambda-Runtime-Aws-Request-Id": "invented", "Content-Length": 8}) + b'"forged"'
-            until(lambda: unread(lambda_))
-            tell(f"{lambda_.task_root}/go", "ran")
+            until(lambda: unread(aws))
+            tell(f"{aws.task_root}/go", "ran")
 
         for _ in range(2):
-            answer = lambda_.invoke(wire=wire)
+            answer = aws.invoke(wire=wire)
             self.assertEqual((answer.json, answer.status), ("ran", 202))
-        self.assertEqual([request.path for request in lambda_.requests if "invented" in request.path], [])
-        self.assertEqual(lambda_.stderr, "")
+        self.assertEqual([request.path for request in aws.requests if "invented" in request.path], [])
+        self.assertEqual(aws.stderr, "")
 
 
 class Statuses(Case):
@@ -418,45 +418,45 @@ class Statuses(Case):
                 if event == "error": raise ValueError
                 return event
         """
-        lambda_ = self.start(source)
+        aws = self.start(source)
         for status in 200, 201, 202, 299:
-            lambda_.answers("response", status)
-            self.assertEqual(lambda_.invoke("event").status, status)
-            lambda_.answers("error", status)
-            self.assertEqual(lambda_.invoke("error").status, status)
-        lambda_.answers("response", 204)  # has no body
-        lambda_.invoke("event")
-        self.goes_on(lambda_)
-        self.assertEqual(lambda_.stderr, "")
+            aws.answers("response", status)
+            self.assertEqual(aws.invoke("event").status, status)
+            aws.answers("error", status)
+            self.assertEqual(aws.invoke("error").status, status)
+        aws.answers("response", 204)  # has no body
+        aws.invoke("event")
+        self.goes_on(aws)
+        self.assertEqual(aws.stderr, "")
 
     def test_204_to_next_is_asked_again(self):
-        lambda_ = self.start()
+        aws = self.start()
         for raw in None, b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n":
-            lambda_.wait_for(lambda: lambda_.polling)
-            before = len(lambda_.sent("next"))
-            lambda_.answers("next", *[Fault(204) if raw is None else Fault(raw=raw)] * 3)
-            lambda_.wait_for(lambda: len(lambda_.sent("next")) >= before + 3 and lambda_.polling)
-            self.goes_on(lambda_)
-        lambda_.wait_for(lambda: lambda_.polling)
-        lambda_.answers("next", Fault(204, close=True))
-        self.goes_on(lambda_)
-        self.assertEqual((lambda_.stderr, lambda_.log), ("", ""))
+            aws.wait_for(lambda: aws.polling)
+            before = len(aws.sent("next"))
+            aws.answers("next", *[Fault(204) if raw is None else Fault(raw=raw)] * 3)
+            aws.wait_for(lambda: len(aws.sent("next")) >= before + 3 and aws.polling)
+            self.goes_on(aws)
+        aws.wait_for(lambda: aws.polling)
+        aws.answers("next", Fault(204, close=True))
+        self.goes_on(aws)
+        self.assertEqual((aws.stderr, aws.log), ("", ""))
 
     def test_next_otherwise_than_200(self):
         for status in 500, 503, 404, 403, 400, 302, 201, 202:
             with self.subTest(status):
-                lambda_ = self.start(start=False)
-                lambda_.answers("next", status)
-                lambda_.start()
-                self.ends(lambda_, str(status))
-                self.assertEqual(len(lambda_.requests), 1)
+                aws = self.start(start=False)
+                aws.answers("next", status)
+                aws.start()
+                self.ends(aws, str(status))
+                self.assertEqual(len(aws.requests), 1)
 
     def test_next_without_a_request_id(self):
         for headers in "", "Lambda-Runtime-Aws-Request-Id:\r\n":
-            lambda_ = self.start(start=False)
-            lambda_.answers("next", Fault(raw=f"HTTP/1.1 200 OK\r\n{headers}Content-Length: 2\r\n\r\n{{}}".encode()))
-            lambda_.start()
-            self.ends(lambda_)
+            aws = self.start(start=False)
+            aws.answers("next", Fault(raw=f"HTTP/1.1 200 OK\r\n{headers}Content-Length: 2\r\n\r\n{{}}".encode()))
+            aws.start()
+            self.ends(aws)
 
     def test_4xx_to_an_answer(self):
         source = """
@@ -464,51 +464,51 @@ class Statuses(Case):
                 if event == "error": raise ValueError
                 return event
         """
-        lambda_ = self.start(source)
+        aws = self.start(source)
         for n, (kind, status) in enumerate([("response", 413), ("response", 400), ("response", 403), ("error", 400), ("error", 413)]):
             with self.subTest(kind, status=status):
-                lambda_.answers(kind, status)
-                answer = lambda_.invoke("error" if kind == "error" else "event")
+                aws.answers(kind, status)
+                answer = aws.invoke("error" if kind == "error" else "event")
                 self.assertEqual((answer.kind, answer.status), (kind, status))
-                self.goes_on(lambda_)
-                lines = lambda_.stderr.splitlines()
+                self.goes_on(aws)
+                lines = aws.stderr.splitlines()
                 self.assertEqual(len(lines), n + 1)
                 self.assertIn(str(status), lines[-1])
                 self.assertIn(answer.request_id, lines[-1])
-                self.assertEqual(len([request for request in lambda_.requests if request.request_id == answer.request_id]), 2)
+                self.assertEqual(len([request for request in aws.requests if request.request_id == answer.request_id]), 2)
 
     def test_413_before_all_was_read(self):
         # Lambda need not read what is too large before it says so and hangs up.
-        lambda_ = self.start("def handler(event, context): return 'x' * event")
-        lambda_.answers("response", Fault(413, after=0))
-        request_id = lambda_.send(7_000_000)
-        lambda_.wait_for(lambda: lambda_.polling and lambda_.delivered.get(request_id), what="the loop does not go on")
-        self.assertEqual(lambda_.invoke(3).json, "xxx")
-        self.assertEqual(lambda_.stderr.count("\n"), 1)
-        self.assertIn("413", lambda_.stderr)
+        aws = self.start("def handler(event, context): return 'x' * event")
+        aws.answers("response", Fault(413, after=0))
+        request_id = aws.send(7_000_000)
+        aws.wait_for(lambda: aws.polling and aws.delivered.get(request_id), what="the loop does not go on")
+        self.assertEqual(aws.invoke(3).json, "xxx")
+        self.assertEqual(aws.stderr.count("\n"), 1)
+        self.assertIn("413", aws.stderr)
 
     def test_5xx_to_an_answer(self):
         for source, kind in {ECHO: "response", "def handler(event, context): 1 / 0": "error"}.items():
             for status in 500, 503:
                 with self.subTest(kind, status=status):
-                    lambda_ = self.start(source)
-                    lambda_.answers(kind, status)
-                    lambda_.invoke("event")
-                    self.assertEqual(lambda_.wait(), 1)
-                    self.assertEqual(lambda_.stderr.count("\n"), 1)
-                    self.assertIn(str(status), lambda_.stderr)
-                    self.assertIn(lambda_.address, lambda_.stderr)
-                    self.assertNotIn("runtime.py", lambda_.log + lambda_.stderr)
+                    aws = self.start(source)
+                    aws.answers(kind, status)
+                    aws.invoke("event")
+                    self.assertEqual(aws.wait(), 1)
+                    self.assertEqual(aws.stderr.count("\n"), 1)
+                    self.assertIn(str(status), aws.stderr)
+                    self.assertIn(aws.address, aws.stderr)
+                    self.assertNotIn("runtime.py", aws.log + aws.stderr)
 
     def test_what_an_answer_says_is_one_line(self):
-        lambda_ = self.start()
+        aws = self.start()
         body = b"one\r\ntwo\x1b[31m\xff" + b"x" * 100_000
-        lambda_.answers("response", Fault(raw=b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(body) + body))
-        lambda_.invoke("event")
-        self.goes_on(lambda_)
-        self.assertEqual(lambda_.stderr.count("\n"), 1)
-        self.assertTrue(lambda_.stderr[:-1].isprintable())
-        self.assertLess(len(lambda_.stderr), 2000)
+        aws.answers("response", Fault(raw=b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(body) + body))
+        aws.invoke("event")
+        self.goes_on(aws)
+        self.assertEqual(aws.stderr.count("\n"), 1)
+        self.assertTrue(aws.stderr[:-1].isprintable())
+        self.assertLess(len(aws.stderr), 2000)
 
 
 class Broken(Case):
@@ -519,11 +519,11 @@ class Broken(Case):
     def broken(self, *answers, close=True):
         for raw in answers:
             with self.subTest(raw):
-                lambda_ = self.start("def handler(event, context): print('called')", start=False)
-                lambda_.answers("next", Fault(raw=raw, close=close))
-                lambda_.start()
-                self.ends(lambda_)
-                self.assertEqual([request.kind for request in lambda_.requests], ["next"])
+                aws = self.start("def handler(event, context): print('called')", start=False)
+                aws.answers("next", Fault(raw=raw, close=close))
+                aws.start()
+                self.ends(aws)
+                self.assertEqual([request.kind for request in aws.requests], ["next"])
 
     def test_cut(self):
         whole = b"HTTP/1.1 200 OK\r\n" + self.ID + b"Content-Length: 7\r\n\r\n" + b'"event"'
@@ -576,25 +576,25 @@ class Broken(Case):
             (b"200 OK", b"200OK"), (b"HTTP/1.1", b"HTTP/1,1"),
         ):
             with self.subTest(new):
-                lambda_ = self.start("def handler(event, context): print(event)")
+                aws = self.start("def handler(event, context): print(event)")
                 for _ in range(3):
-                    lambda_.invoke(wire=lambda fields, body: sound(fields["Lambda-Runtime-Aws-Request-Id"], b'"e"'))
-                lambda_.wait_for(lambda: lambda_.polling)
+                    aws.invoke(wire=lambda fields, body: sound(fields["Lambda-Runtime-Aws-Request-Id"], b'"e"'))
+                aws.wait_for(lambda: aws.polling)
                 [data] = sound("broken", b"{}")
                 self.assertIn(old, data)
-                lambda_.answers("next", Fault(raw=data.replace(old, new), close=True))
-                self.ends(lambda_, log="e\n" * 3)
-                self.assertEqual(lambda_.requests[-1].kind, "next")
+                aws.answers("next", Fault(raw=data.replace(old, new), close=True))
+                self.ends(aws, log="e\n" * 3)
+                self.assertEqual(aws.requests[-1].kind, "next")
 
     def test_a_header_that_comes_twice_is_a_list(self):
-        lambda_ = self.start("def handler(event, context): return context.tenant_id")
+        aws = self.start("def handler(event, context): return context.tenant_id")
         tenant = "Lambda-Runtime-Aws-Tenant-Id: %s\r\n"
         for values in ["blue"], ["blue"], ["blue", "green"], ["blue"]:
             def wire(fields, body):
                 fields = head(200, {**fields, "Content-Length": len(body)})
                 yield fields[:-2] + "".join(tenant % value for value in values).encode() + b"\r\n" + body
 
-            self.assertEqual(lambda_.invoke(wire=wire).json, ", ".join(values))
+            self.assertEqual(aws.invoke(wire=wire).json, ", ".join(values))
 
     def test_of_another_kind(self):
         # A server that is no Runtime API may well keep the connection open.
@@ -604,18 +604,18 @@ class Broken(Case):
         line = b"X: " + b"x" * 5000 + b"\r\n"
         for name, raw in (("lines", line * 300), ("a line", b"X: " + b"x" * 1_500_000)):
             with self.subTest(name):
-                lambda_ = self.start(start=False)
-                lambda_.answers("next", Fault(raw=b"HTTP/1.1 200 OK\r\n" + raw))  # and the connection stays open
-                lambda_.start()
-                self.ends(lambda_, "more than 1048576 bytes")
+                aws = self.start(start=False)
+                aws.answers("next", Fault(raw=b"HTTP/1.1 200 OK\r\n" + raw))  # and the connection stays open
+                aws.start()
+                self.ends(aws, "more than 1048576 bytes")
 
     def test_answers_to_a_post(self):
         for raw in b"HTTP/1.1 202 Acc", b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n{}", b"nonsense\r\n\r\n":
             with self.subTest(raw):
-                lambda_ = self.start()
-                lambda_.answers("response", Fault(raw=raw, close=True))
-                lambda_.invoke("event")
-                self.ends(lambda_)
+                aws = self.start()
+                aws.answers("response", Fault(raw=raw, close=True))
+                aws.invoke("event")
+                self.ends(aws)
 
 
 class Address(Case):
@@ -624,54 +624,54 @@ class Address(Case):
     def test_missing_or_malformed(self):
         for address in None, "", "ho..st", ":80", "127.0.0.1:", "127.0.0.1:port", "127.0.0.1:99999", "https://127.0.0.1:1", "ftp://x:1", "http://", "[::1:80":
             with self.subTest(address):
-                lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
-                self.assertEqual(lambda_.wait(), 1)
-                self.assertEqual((lambda_.stderr.count("\n"), lambda_.log), (1, ""), lambda_.stderr)
-                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={address}: " if address else "AWS_LAMBDA_RUNTIME_API is not set", lambda_.stderr)
+                aws = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
+                self.assertEqual(aws.wait(), 1)
+                self.assertEqual((aws.stderr.count("\n"), aws.log), (1, ""), aws.stderr)
+                self.assertIn(f"AWS_LAMBDA_RUNTIME_API={address}: " if address else "AWS_LAMBDA_RUNTIME_API is not set", aws.stderr)
                 if address in ("127.0.0.1:port", "127.0.0.1:99999"):
-                    self.assertIn("is not host:port", lambda_.stderr)
+                    self.assertIn("is not host:port", aws.stderr)
 
     def test_line_breaks_in_it(self):
         for address in "127.0.0.1\r\nX: y:80", "http://127.0.0.1:80/\r\nX: y":
-            lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
-            self.assertEqual(lambda_.wait(), 1)
-            self.assertEqual((lambda_.stderr.count("\n"), lambda_.stderr.count("\r"), lambda_.log), (1, 0, ""))
+            aws = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
+            self.assertEqual(aws.wait(), 1)
+            self.assertEqual((aws.stderr.count("\n"), aws.stderr.count("\r"), aws.log), (1, 0, ""))
 
     def test_nobody_listens(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
             free = "127.0.0.1:%d" % server.getsockname()[1]
         for address in free, f"http://{free}/.rt":
-            lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
-            self.ends(lambda_, "refused")
+            aws = self.start(env={"AWS_LAMBDA_RUNTIME_API": address})
+            self.ends(aws, "refused")
 
     def test_no_such_host(self):
-        lambda_ = self.start(env={"AWS_LAMBDA_RUNTIME_API": "nosuch..host:80"})
-        self.ends(lambda_)
+        aws = self.start(env={"AWS_LAMBDA_RUNTIME_API": "nosuch..host:80"})
+        self.ends(aws)
 
-    def relayed(self, lambda_, host, family):
+    def relayed(self, aws, host, family):
         """A server that hands on what arrives to the API, and its port."""
         server = socket.create_server((host, 0), family=family)
-        relay = threading.Thread(target=forward, args=(server, lambda_.server.server_address))
+        relay = threading.Thread(target=forward, args=(server, aws.server.server_address))
         relay.start()
         self.addCleanup(relay.join)
-        self.addCleanup(lambda_.kill)
+        self.addCleanup(aws.kill)
         return server, server.getsockname()[1]
 
     def test_it_ends_while_the_function_runs(self):
-        lambda_ = self.start("def handler(event, context): print('runs'); open('go').close()", start=False)
-        os.mkfifo(f"{lambda_.task_root}/go")
-        server, port = self.relayed(lambda_, "127.0.0.1", socket.AF_INET)
-        lambda_.env["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{port}"
-        lambda_.start()
-        lambda_.send()
-        lambda_.wait_for(lambda: lambda_.log == "runs\n")
+        aws = self.start("def handler(event, context): print('runs'); open('go').close()", start=False)
+        os.mkfifo(f"{aws.task_root}/go")
+        server, port = self.relayed(aws, "127.0.0.1", socket.AF_INET)
+        aws.env["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{port}"
+        aws.start()
+        aws.send()
+        aws.wait_for(lambda: aws.log == "runs\n")
         server.shutdown(socket.SHUT_RDWR)
-        with lambda_.condition:
-            for connection in lambda_.connections:
+        with aws.condition:
+            for connection in aws.connections:
                 connection.shutdown(socket.SHUT_RDWR)
-        lambda_.wait_for(lambda: not lambda_.connections)
-        tell(f"{lambda_.task_root}/go")
-        self.ends(lambda_, "refused", log="runs\n")
+        aws.wait_for(lambda: not aws.connections)
+        tell(f"{aws.task_root}/go")
+        self.ends(aws, "refused", log="runs\n")
 
     def test_url_and_prefix(self):
         # As cargo-lambda's emulator gives it.
@@ -682,40 +682,40 @@ class Address(Case):
                 return event
         """
         for prefix in "/.rt", "/a/b%20c":
-            lambda_ = self.start(source, prefix=prefix)
-            self.goes_on(lambda_)
-            self.assertEqual(lambda_.invoke("error").error_type, "ValueError")
-            self.assertEqual(lambda_.invoke("stream").body, b"abc")
-            self.assertEqual({request.path[: len(prefix)] for request in lambda_.requests}, {prefix})
+            aws = self.start(source, prefix=prefix)
+            self.goes_on(aws)
+            self.assertEqual(aws.invoke("error").error_type, "ValueError")
+            self.assertEqual(aws.invoke("stream").body, b"abc")
+            self.assertEqual({request.path[: len(prefix)] for request in aws.requests}, {prefix})
 
     def test_forms(self):
         for form in "http://{}", "http://{}/", "HTTP://{}", "{}/":
             with self.subTest(form):
-                lambda_ = self.start(start=False)
-                lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(lambda_.address)
-                lambda_.start()
-                self.goes_on(lambda_)
-                self.assertEqual(lambda_.requests[0].headers["Host"], lambda_.address)
-        lambda_ = self.start(prefix="/.rt", start=False)
-        lambda_.env["AWS_LAMBDA_RUNTIME_API"] += "/"
-        lambda_.start()
-        self.goes_on(lambda_)
+                aws = self.start(start=False)
+                aws.env["AWS_LAMBDA_RUNTIME_API"] = form.format(aws.address)
+                aws.start()
+                self.goes_on(aws)
+                self.assertEqual(aws.requests[0].headers["Host"], aws.address)
+        aws = self.start(prefix="/.rt", start=False)
+        aws.env["AWS_LAMBDA_RUNTIME_API"] += "/"
+        aws.start()
+        self.goes_on(aws)
 
     def test_init_error_too(self):
-        lambda_ = self.start("", prefix="/.rt")
-        self.assertEqual(lambda_.wait(), 1)
-        self.assertEqual(lambda_.init_error.error_type, "Runtime.HandlerNotFound")
+        aws = self.start("", prefix="/.rt")
+        self.assertEqual(aws.wait(), 1)
+        self.assertEqual(aws.init_error.error_type, "Runtime.HandlerNotFound")
 
     def test_host_name(self):
         for form in "localhost:{}", "http://localhost:{}":
-            lambda_ = self.start(start=False)
-            lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(lambda_.server.server_address[1])
-            lambda_.start()
-            self.goes_on(lambda_)
+            aws = self.start(start=False)
+            aws.env["AWS_LAMBDA_RUNTIME_API"] = form.format(aws.server.server_address[1])
+            aws.start()
+            self.goes_on(aws)
 
     def test_host_name_of_several_addresses(self):
         # As localhost, where nobody may listen on ::1: here it has 127.0.0.2 as well.
-        lambda_ = self.start(start=False)
+        aws = self.start(start=False)
         with function(sitecustomize="""
             import _socket
 
@@ -724,19 +724,19 @@ class Address(Case):
 
             _socket.getaddrinfo = getaddrinfo
         """) as folder:
-            lambda_.env["PYTHONPATH"] = folder
-            lambda_.start()
-            self.goes_on(lambda_)
+            aws.env["PYTHONPATH"] = folder
+            aws.start()
+            self.goes_on(aws)
 
     @unittest.skipUnless(has_ipv6(), "no IPv6 on this machine")
     def test_ipv6(self):
-        lambda_ = self.start(start=False)
-        server, port = self.relayed(lambda_, "::1", socket.AF_INET6)
+        aws = self.start(start=False)
+        server, port = self.relayed(aws, "::1", socket.AF_INET6)
         for form in "[::1]:{}", "http://[::1]:{}/":
-            lambda_.env["AWS_LAMBDA_RUNTIME_API"] = form.format(port)
-            lambda_.start()
-            self.goes_on(lambda_)
-            self.assertEqual(lambda_.requests[-1].headers["Host"], f"[::1]:{port}")
+            aws.env["AWS_LAMBDA_RUNTIME_API"] = form.format(port)
+            aws.start()
+            self.goes_on(aws)
+            self.assertEqual(aws.requests[-1].headers["Host"], f"[::1]:{port}")
         server.shutdown(socket.SHUT_RDWR)
 
 
