@@ -23,7 +23,7 @@ import marshal
 import os
 import sys
 import time
-from _contextvars import ContextVar
+from _contextvars import ContextVar, copy_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,7 +262,9 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     loops = [_serve_invocations(client, request_handler) for client in clients]
     if len(loops) == 1:
         try:
-            loops[0].send(None)
+            # In a context of its own: what the invocations before the first async one set in
+            # theirs is not to be seen by the tasks that come after it.
+            copy_context().run(loops[0].send, None)
         except StopIteration as end:
             sys.exit(end.value)
     import asyncio
