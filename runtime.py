@@ -496,28 +496,27 @@ class _Invocation:
         status has long been sent.
         """
         stream = _ResponseStream(self.client, self.request_id, self.invocation_id)
-        failure: "Optional[BaseException]" = None
         try:
             is_async = hasattr(type(chunks), "__aiter__")
             if is_async:
                 chunks = chunks.__aiter__()
-            while True:
-                try:
-                    chunk = await chunks.__anext__() if is_async else next(chunks)
-                except (StopIteration, StopAsyncIteration):
-                    break
-                is_metadata = isinstance(chunk, dict) and not stream.has_begun
-                data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
-                if data:
-                    await stream.write(data, is_metadata)
-                chunk = data = b""  # the function may want to resize a buffer that it has sent
+            try:
+                while True:
+                    try:
+                        chunk = await chunks.__anext__() if is_async else next(chunks)
+                    except (StopIteration, StopAsyncIteration):
+                        break
+                    is_metadata = isinstance(chunk, dict) and not stream.has_begun
+                    data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
+                    if data:
+                        await stream.write(data, is_metadata)
+                    chunk = data = b""  # the function may want to resize a buffer that it has sent
+            finally:
+                await _close(chunks)
         except _HungUp:
-            pass  # the stream says so at its end, and the generator is closed like any other
+            pass  # the stream says so at its end
         except BaseException as exception:
-            failure = exception
-        await _close(chunks)
-        if failure is not None:
-            return self.error(failure, stream if stream.has_begun else None)
+            return self.error(exception, stream if stream.has_begun else None)
         return self.result(stream, "application/octet-stream")
 
     def error(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> "SendAnswer":
