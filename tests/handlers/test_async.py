@@ -59,7 +59,7 @@ class Loop(unittest.TestCase):
             os.mkfifo(f"{root}/go")
             with Lambda(root) as aws:
                 self.assertEqual(aws.invoke().json, [False])
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 self.assertEqual(aws.log, "")
                 tell(f"{root}/go")
                 aws.wait_for(lambda: aws.log == "while next blocks")

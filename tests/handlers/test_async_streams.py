@@ -6,7 +6,7 @@ import test_streams  # whole, for its tests would run here too if they were impo
 from test_streams import HTTP
 
 
-class Streams(test_streams.Served):
+class Streams(test_streams.Streamed):
     SOURCE = """
         import asyncio, collections.abc, contextlib
 

@@ -1,26 +1,16 @@
 """The context that the handler gets, its second argument, and the ids that go back with the answer."""
 
-import contextlib
 import json
 import time
 import unittest
 
-from miniature import Lambda, function
+from miniature import Lambda, Served, function
 
 TRACE = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
 
 
-class Served(unittest.TestCase):
-    """One process for all tests of a class, which has its function in SOURCE."""
-
-    telemetry = False
-
-    @classmethod
-    def setUpClass(cls):
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        root = stack.enter_context(function(function=cls.SOURCE))
-        cls.aws = stack.enter_context(Lambda(root, telemetry=cls.telemetry))
+class Asked(Served):
+    """A function that is asked for an expression."""
 
     def ask(self, expression, **headers):
         """What the function makes of `expression`; headers: lambda_runtime_..."""
@@ -29,7 +19,7 @@ class Served(unittest.TestCase):
         return self.answer.json
 
 
-class Attributes(Served):
+class Attributes(Asked):
     SOURCE = """
         import os
 
@@ -173,7 +163,7 @@ class Variables(unittest.TestCase):
             self.assertEqual(aws.invoke().json, [None] * 5)
 
 
-class Repr(Served):
+class Repr(Asked):
     SOURCE = """
         def handler(event, context):
             return repr(context)
@@ -210,8 +200,8 @@ class Repr(Served):
         )
 
 
-class Log(Served):
-    telemetry = True
+class Log(Asked):
+    OPTIONS = {"telemetry": True}
     SOURCE = """
         def handler(event, context):
             context.log(eval(event))
@@ -220,7 +210,7 @@ class Log(Served):
     def test_in_frames(self):
         for value, text in {"'téxt'": "téxt", "'line\\n'": "line\n", "{'k': 1}": "{'k': 1}", "None": "None"}.items():
             self.ask(value)
-            self.aws.wait_for(lambda: self.aws.polling)
+            self.aws.wait_for_next()
             kind, _, message = self.aws.frames[-1]
             self.assertEqual((f"{kind:x}", message), ("a55a0003", text))
         self.assertEqual(self.aws.log, "")
@@ -232,7 +222,7 @@ class Log(Served):
             self.assertEqual(aws.log, "téxtline\n{'k': 1}\\ud800")
 
 
-class InvocationId(Served):
+class InvocationId(Asked):
     """Lambda-Runtime-Invocation-Id goes back with the answer to the event that had it."""
 
     SOURCE = """

@@ -1,12 +1,11 @@
 """What goes out when a handler raises: the error document, its headers, the log, and exits."""
 
-import contextlib
 import json
 import pathlib
 import re
 import unittest
 
-from miniature import Lambda, function
+from miniature import Lambda, Served, function
 
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 XRAY = "Lambda-Runtime-Function-XRay-Error-Cause"
@@ -24,15 +23,8 @@ def logged(document):
     return "\r".join(lines) + "\n"
 
 
-class Served(unittest.TestCase):
-    """One process for all tests of a class, which has its function in SOURCE and is asked for one of its functions."""
-
-    @classmethod
-    def setUpClass(cls):
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        cls.root = stack.enter_context(function(function=cls.SOURCE))
-        cls.aws = stack.enter_context(Lambda(cls.root))
+class Failing(Served):
+    """A function that is asked for one of its functions, which fails."""
 
     def error(self, event):
         """The error document for an event, after what holds for each."""
@@ -45,7 +37,7 @@ class Served(unittest.TestCase):
         names = {"Host", "Content-Type", "Content-Length", ERROR_TYPE}
         self.assertEqual(set(answer.headers) - {XRAY}, names)
         self.assertEqual(answer.headers["Content-Type"], "application/json")
-        self.aws.wait_for(lambda: self.aws.polling, what="the loop goes on")
+        self.aws.wait_for_next()
         self.assertEqual(self.aws.log[before:], logged(document))
         return document
 
@@ -56,7 +48,7 @@ class Served(unittest.TestCase):
         return f'  File "{self.root}/function.py", line {number}, in {name}\n    {text}\n'
 
 
-class Document(Served):
+class Document(Failing):
     SOURCE = """
         import traceback
 
@@ -184,7 +176,7 @@ class Document(Served):
             self.assertEqual(aws.log, logged(document))
 
 
-class Kinds(Served):
+class Kinds(Failing):
     """Which exceptions there are: none of them ends the loop."""
 
     SOURCE = """
@@ -262,7 +254,7 @@ class Kinds(Served):
         return super().error(event)
 
 
-class Names(Served):
+class Names(Failing):
     """Exceptions called what no header can carry."""
 
     SOURCE = """
@@ -291,7 +283,7 @@ class Names(Served):
         self.assertEqual(document["errorType"], "E" * 100_000)
 
 
-class Cause(Served):
+class Cause(Failing):
     """What an exception was raised from, or while handling."""
 
     SOURCE = """
@@ -383,7 +375,7 @@ class Cause(Served):
         self.assertLess(len(self.summary(self.error("long"))), 20)
 
 
-class Size(Served):
+class Size(Failing):
     SOURCE = """
         def handler(event, context):
             character, times = event
@@ -410,7 +402,7 @@ class Size(Served):
         self.assertEqual(self.aws.invoke(["x", 1]).json["errorMessage"], "x")
 
 
-class Faults(Served):
+class Faults(Failing):
     """Errors that the runtime finds are LambdaValidationErrors to X-Ray."""
 
     SOURCE = """
@@ -447,7 +439,7 @@ class JsonLog(unittest.TestCase):
             self.assertIn("'é'", aws.log)
 
 
-class Async(Served):
+class Async(Failing):
     SOURCE = """
         import asyncio
 

@@ -302,7 +302,7 @@ class Library(unittest.TestCase):
                 answer = aws.invoke("id ")
                 body = answer.body.decode()
                 self.assertEqual(body.strip('"'), "id " + answer.request_id)
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 self.assertEqual(aws.log, "said")
 
     def test_output_is_unbuffered(self):

@@ -116,7 +116,7 @@ class Deeds(Test):
             with self.subTest(timeout), function(function=source) as root, Lambda(root) as aws:
                 aws.answers("response", Fault(close=True))
                 aws.invoke(timeout)
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 time.sleep(0.05)
                 self.assertEqual(aws.invoke(2).json, 2)
                 self.assertEqual(aws.stderr, "")
@@ -300,7 +300,7 @@ class Ends(unittest.TestCase):
                     self.assertIn(f"event {number}", answer.body.decode())
                     if name == "value":
                         self.assertEqual(answer.json[1], aws.process.pid)
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 note = "runtime: a forked child came back from the function's code; it ends here\n"
                 aws.wait_for(lambda: aws.stderr == note * 2, what="two children end")
                 self.assertEqual(len(aws.sent("response")) + len(aws.sent("error")), 2)

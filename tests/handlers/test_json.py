@@ -5,19 +5,10 @@ import json
 import math
 import unittest
 
-from miniature import Lambda, function
+from miniature import Served
 
 
-class Served(unittest.TestCase):
-    """One process for all tests of a class, which has its function in SOURCE."""
-
-    @classmethod
-    def setUpClass(cls):
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        root = stack.enter_context(function(function=cls.SOURCE))
-        cls.aws = stack.enter_context(Lambda(root))
-
+class Json(Served):
     def tearDown(self):
         self.assertIsNone(self.aws.status, "the loop goes on")
 
@@ -28,7 +19,7 @@ class Served(unittest.TestCase):
         self.assertEqual(answer.json["requestId"], answer.request_id)
 
 
-class Event(Served):
+class Event(Json):
     SOURCE = """
         def handler(event, context):
             return repr(event)
@@ -105,7 +96,7 @@ class Event(Served):
         self.fails(self.aws.invoke(body=b"7" * 5000), "Runtime.UnmarshalError", "4300")
 
 
-class Response(Served):
+class Response(Json):
     SOURCE = """
         import collections, datetime, decimal, enum, typing
         from decimal import Decimal
@@ -250,7 +241,7 @@ class Response(Served):
         self.assertTrue(self.aws.log.endswith(line), self.aws.log)
 
 
-class Echo(Served):
+class Echo(Json):
     SOURCE = """
         def handler(event, context):
             return event

@@ -15,7 +15,7 @@ LEVELS = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
 def settled(aws):
     """Wait for the end of the invocation, when the next is asked for: it has logged all then."""
-    aws.wait_for(lambda: aws.polling, what="no next")
+    aws.wait_for_next()
     return aws
 
 

@@ -1,14 +1,13 @@
 """Response streams; those of async handlers are in test_async_streams.py."""
 
 import base64
-import contextlib
 import json
 import os
 import pathlib
 import socket
 import unittest
 
-from miniature import Fault, Lambda, function, head, tell
+from miniature import Fault, Lambda, Served, function, head, tell
 from miniature.raw import RawApi
 from miniature.raw import event as plain_event
 
@@ -17,15 +16,8 @@ ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 
 
-class Served(unittest.TestCase):
-    """One process for all tests of a class, which has its function in SOURCE and is asked for one of its functions."""
-
-    @classmethod
-    def setUpClass(cls):
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        cls.root = stack.enter_context(function(function=cls.SOURCE))
-        cls.aws = stack.enter_context(Lambda(cls.root))
+class Streamed(Served):
+    """A function that is asked for one of its functions, which streams."""
 
     def stream(self, event, chunks, content_type="application/octet-stream", error=None):
         """Invoke, and see that the chunks arrive one by one; with an error in the trailers, give its document."""
@@ -58,7 +50,7 @@ class Served(unittest.TestCase):
         return answer.json
 
 
-class Chunks(Served):
+class Chunks(Streamed):
     SOURCE = """
         import array, io, itertools, mmap
 
@@ -195,7 +187,7 @@ class Chunks(Served):
         self.fails("ranged", "Runtime.MarshalError", "range is not JSON serializable")
 
 
-class Metadata(Served):
+class Metadata(Streamed):
     SOURCE = """
         import collections
         from decimal import Decimal
@@ -260,7 +252,7 @@ class Metadata(Served):
         self.stream("nul", [text.encode(), bytes(8), b"body"], HTTP)
 
 
-class Errors(Served):
+class Errors(Streamed):
     SOURCE = """
         import sys
 
@@ -411,7 +403,7 @@ class Errors(Served):
         self.assertEqual(answer.trailers[ERROR_TYPE], r"A\r\nInjected: yes\r\n\r\n")
 
 
-class Finally(Served):
+class Finally(Streamed):
     """The generator is closed, so that its `finally` runs, at the end of each stream."""
 
     SOURCE = """
@@ -490,7 +482,7 @@ class Finally(Served):
         answer = self.aws.answer(self.aws.send("waits"))
         self.aws.wait_for(lambda: not self.aws.connections, what="the connection is not closed")
         tell(f"{self.root}/go")
-        self.aws.wait_for(lambda: self.aws.polling)
+        self.aws.wait_for_next()
         self.assertTrue(self.aws.log.endswith("finally of waits\n"), self.aws.log)
         self.assertIn(answer.request_id, self.aws.stderr)
 

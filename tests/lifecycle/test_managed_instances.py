@@ -6,11 +6,9 @@ import json
 import os
 import re
 import signal
-import time
 import unittest
 
-from miniature import Lambda, function
-from test_shutdown import asleep
+from miniature import Lambda, function, until_asleep, until_gone
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -67,10 +65,6 @@ def release(aws, count):
         fifo.write(b"x" * count)
 
 
-def polls(aws, count):
-    aws.wait_for(lambda: aws.polling == count, what=f"not {count} polls")
-
-
 def delivered(aws, ids):
     aws.wait_for(lambda: aws.delivered.keys() >= {*ids}, what="not all events are taken")
 
@@ -97,21 +91,11 @@ def nothing_left(aws):
     aws.wait_for(ended, what="a process is left behind")
 
 
-def await_reaping(pid):
-    """Wait until the parent of a process has learnt of its death; the kernel tells nobody else."""
-    deadline = time.monotonic() + 10
-    with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.kill(pid, 0)
-            time.sleep(0.001)
-        raise AssertionError(f"process {pid} is still there")
-
-
 class PlainHandler(unittest.TestCase):
     def test_a_process_for_each_slot(self):
         source = PLAIN + 'print("error:", os.getpid(), file=sys.stderr)'
         with managed(source, 3) as aws:
-            polls(aws, 3)
+            aws.wait_for_next(3)
             pids = at_once(aws, 3)
             self.assertEqual(len({*pids}), 3)
             self.assertNotIn(aws.process.pid, pids)
@@ -122,12 +106,12 @@ class PlainHandler(unittest.TestCase):
 
     def test_without_the_provider_socket(self):
         with managed(PLAIN, 2, log_sockets=False) as aws:
-            polls(aws, 2)
+            aws.wait_for_next(2)
             self.assertEqual(aws.log.count("starts: "), 2)
 
     def test_a_process_takes_no_event_while_it_has_one(self):
         with managed(PLAIN, 2) as aws:
-            polls(aws, 2)
+            aws.wait_for_next(2)
             first = [aws.send(WAIT) for _ in range(2)]
             delivered(aws, first)
             last = aws.send()
@@ -153,17 +137,17 @@ def handler(event, context):
 class AsyncHandler(unittest.TestCase):
     def test_a_process_for_each_processor(self):
         with processors(2) as count, managed(ASYNC, 5) as aws:
-            polls(aws, 5)
+            aws.wait_for_next(5)
             pids = at_once(aws, 5)
             self.assertNotIn(aws.process.pid, pids)
             self.assertEqual(sorted(collections.Counter(pids).values()), [2, 3] if count == 2 else [5])
-            polls(aws, 5)
+            aws.wait_for_next(5)
             self.assertEqual(len(aws.worker_logs), 2 * count)
 
     def test_no_more_processes_than_slots(self):
         with processors(2), managed(ASYNC, 1) as aws:
             aws.invoke()
-            polls(aws, 1)
+            aws.wait_for_next(1)
             self.assertEqual(len(printed(aws, "starts")), 1)
 
     def test_the_trace_id_is_in_the_environment_of_a_process_that_is_not_shared(self):
@@ -284,17 +268,17 @@ class InitError(unittest.TestCase):
 class Death(unittest.TestCase):
     def test_a_killed_worker_is_replaced(self):
         with managed(PLAIN, 3) as aws:
-            polls(aws, 3)
+            aws.wait_for_next(3)
             killed, spared = aws.send(WAIT), aws.send(WAIT)
             aws.wait_for(lambda: len(printed(aws, "waits")) == 2)
             victim = printed(aws, "waits")[0]
             os.kill(victim, signal.SIGKILL)
-            polls(aws, 2)
+            aws.wait_for_next(2)
             starts = printed(aws, "starts")
             self.assertEqual(len(starts), 4)
             release(aws, 1)
             aws.wait_for(lambda: aws.posts, what="no answer of the one that was spared")
-            polls(aws, 3)
+            aws.wait_for_next(3)
             (answer,) = aws.posts.values()
             self.assertIn(answer.request_id, (killed, spared))
             self.assertNotEqual(answer.json, victim)
@@ -310,24 +294,24 @@ if not os.fork():
     os._exit(0)
 """ + PLAIN
         with managed(source, 1) as aws:
-            polls(aws, 1)
+            aws.wait_for_next(1)
             victim = aws.invoke().json
-            polls(aws, 1)
+            aws.wait_for_next(1)
             os.kill(victim, signal.SIGKILL)
             aws.wait_for(lambda: len(aws.sent("next")) == 3)
-            polls(aws, 1)  # the worker's connection is not open any more: an event for it would be lost
+            aws.wait_for_next(1)  # the worker's connection is not open any more: an event for it would be lost
             self.assertNotEqual(aws.invoke().json, victim)
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 0)
 
     def test_an_async_one_with_all_its_slots(self):
         with processors(2) as count, managed(ASYNC, 4) as aws:
-            polls(aws, 4)
+            aws.wait_for_next(4)
             victim = aws.invoke().json
-            polls(aws, 4)
+            aws.wait_for_next(4)
             os.kill(victim, signal.SIGKILL)
             aws.wait_for(lambda: len(printed(aws, "starts")) == count + 1)
-            polls(aws, 4)
+            aws.wait_for_next(4)
             shares = collections.Counter(at_once(aws, 4))
             self.assertNotIn(victim, shares)
             self.assertEqual([*shares.values()], [4 // count] * count)
@@ -339,7 +323,7 @@ if not os.fork():
             for _ in range(8):
                 self.assertEqual(aws.invoke(WAIT).json["errorType"], "SystemExit")
             self.assertIn(aws.invoke().json, printed(aws, "starts"))
-            polls(aws, 2)
+            aws.wait_for_next(2)
 
     def test_a_worker_that_cannot_be_replaced(self):
         """Where every new process dies in its import, the environment gives up rather than start them for ever."""
@@ -353,7 +337,7 @@ def handler(event, context):
     os._exit(9)
 """
         with managed(source, 2) as aws:
-            polls(aws, 2)
+            aws.wait_for_next(2)
             aws.send()
             self.assertNotEqual(aws.wait(), 0)
             nothing_left(aws)
@@ -362,7 +346,7 @@ def handler(event, context):
     def test_the_api_is_gone(self):
         """A line from each process that notices, no traceback, and the parent ends."""
         with processors(1), managed(ASYNC, 4) as aws:
-            polls(aws, 4)
+            aws.wait_for_next(4)
             aws.answers("next", *[500] * 1000)
             self.assertEqual(aws.wait(), 1)
             nothing_left(aws)
@@ -388,7 +372,7 @@ atexit.register(lambda: print("ends:", os.getpid()))
     def end(self, aws):
         for pid in aws.process.pid, *printed(aws, "starts"):
             if os.path.exists(f"/proc/{pid}"):
-                asleep(pid)
+                until_asleep(pid)
         aws.signal(signal.SIGTERM)
         self.assertEqual(aws.wait(), 0)
         nothing_left(aws)
@@ -400,13 +384,13 @@ atexit.register(lambda: print("ends:", os.getpid()))
             ("add_signal_handler, async", self.ON_LOOP + ASYNC, 4),
         ):
             with self.subTest(name), processors(2), managed(source, slots) as aws:
-                polls(aws, slots)
+                aws.wait_for_next(slots)
                 self.end(aws)
                 self.assertEqual(printed(aws, "ends"), printed(aws, "starts"))
 
     def test_a_worker_without_a_handler(self):
         with managed(PLAIN, 3) as aws:
-            polls(aws, 3)
+            aws.wait_for_next(3)
             self.end(aws)
             self.assertEqual(aws.sent("extension/register"), [])
             self.assertEqual((aws.log, aws.stderr), ("", ""))
@@ -414,11 +398,11 @@ atexit.register(lambda: print("ends:", os.getpid()))
     def test_one_extension_for_all(self):
         """Also when a worker is replaced after the first `next`, where Lambda takes no extension any more."""
         with managed(self.OWN + PLAIN, 3) as aws:
-            polls(aws, 3)
+            aws.wait_for_next(3)
             for replaced, pid in enumerate(printed(aws, "starts"), 1):
                 os.kill(pid, signal.SIGKILL)
                 aws.wait_for(lambda: len(printed(aws, "starts")) == 3 + replaced)
-                polls(aws, 3)
+                aws.wait_for_next(3)
             self.assertEqual(len(aws.sent("extension/register")), 1)
             self.assertNotIn("runtime:", "".join(aws.worker_logs))
             self.end(aws)
@@ -431,7 +415,7 @@ atexit.register(lambda: print("ends:", os.getpid()))
 
     def test_while_workers_are_started(self):
         with managed(PLAIN, 32) as aws:
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 0)
             nothing_left(aws)
@@ -451,7 +435,7 @@ if len(os.listdir(starts)) in (2, 3):
                 aws.send(WAIT)  # the first dies of it, the two that follow in their import, a fourth would live
                 aws.wait_for(lambda: len(aws.worker_logs) == 6 and not any(source.open for source in aws.workers))
                 if moment == "its parent knows":
-                    await_reaping(printed(aws, "starts")[2])
+                    until_gone(printed(aws, "starts")[2])
                 aws.signal(signal.SIGTERM)
                 self.assertIn(aws.wait(), (0, 1))
                 nothing_left(aws)

@@ -1,11 +1,9 @@
 """SIGTERM: a function that has its own handler for it gets the signal, and nobody else pays for that."""
 
-import pathlib
 import signal
-import time
 import unittest
 
-from miniature import Fault, Lambda, function
+from miniature import Fault, Lambda, function, until_asleep
 
 NAME = "python-runtime"
 
@@ -39,22 +37,10 @@ atexit.register(print, "at exit")
 """
 
 
-def kinds(aws):
-    return [request.kind for request in aws.requests]
-
-
 def polls(aws):
     """Wait until `next` blocks. A signal in the microsecond before a system call waits for its end: so is Python."""
-    aws.wait_for(lambda: aws.polling, what="no next")
-    asleep(aws.process.pid)
-
-
-def asleep(pid):
-    """Wait until a process waits in the kernel, which tells nobody of it."""
-    deadline = time.monotonic() + 10
-    while pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-        assert time.monotonic() < deadline, f"process {pid} is never idle"
-        time.sleep(0.001)
+    aws.wait_for_next()
+    until_asleep(aws.process.pid)
 
 
 class WhileNextWaits(unittest.TestCase):
@@ -120,7 +106,7 @@ class WhileTheHandlerRuns(unittest.TestCase):
     def running(self, aws):
         request_id = aws.send()
         aws.wait_for(lambda: "running" in aws.log)
-        asleep(aws.process.pid)
+        until_asleep(aws.process.pid)
         return request_id
 
     def test_a_signal_handler_that_exits(self):
@@ -171,8 +157,8 @@ class Registration(unittest.TestCase):
             aws.invoke()
             polls(aws)
             aws.wait_for(lambda: len(aws.requests) == 5)
-            self.assertEqual(kinds(aws)[0], "extension/register")
-            self.assertCountEqual(kinds(aws)[1:], ["extension/event/next", "next", "response", "next"])
+            self.assertEqual(aws.kinds[0], "extension/register")
+            self.assertCountEqual(aws.kinds[1:], ["extension/event/next", "next", "response", "next"])
             (register,), (event,) = aws.sent("extension/register"), aws.sent("extension/event/next")
             self.assertEqual(register.headers["Lambda-Extension-Name"], NAME)
             self.assertEqual(register.json, {"events": []})
@@ -186,8 +172,8 @@ class Registration(unittest.TestCase):
                 aws.wait_for(lambda: len(aws.requests) == 3)
                 aws.restore()
                 self.assertEqual(aws.invoke().json, "here")
-                self.assertEqual(kinds(aws)[0], "extension/register")
-                self.assertCountEqual(kinds(aws)[1:3], ["extension/event/next", "restore/next"])
+                self.assertEqual(aws.kinds[0], "extension/register")
+                self.assertCountEqual(aws.kinds[1:3], ["extension/event/next", "restore/next"])
                 polls(aws)
                 aws.signal(signal.SIGTERM)
                 self.assertEqual(aws.wait(), 0)
@@ -206,7 +192,7 @@ class Registration(unittest.TestCase):
                     aws.start()
                     self.assertEqual(aws.invoke().json, "here")
                     self.assertRegex(aws.stderr, r"^runtime: .*SIGTERM.*\n$")
-                    self.assertEqual(kinds(aws)[:2], ["extension/register", "next"])
+                    self.assertEqual(aws.kinds[:2], ["extension/register", "next"])
                     polls(aws)
                     aws.signal(signal.SIGTERM)
                     self.assertEqual(aws.wait(), 0)
@@ -226,7 +212,7 @@ class Registration(unittest.TestCase):
             with self.subTest(statement), function(function=source.format(statement)) as root, Lambda(root) as aws:
                 self.assertFalse(aws.invoke().json)
                 polls(aws)
-                self.assertEqual(kinds(aws), ["next", "response", "next"])
+                self.assertEqual(aws.kinds, ["next", "response", "next"])
                 aws.signal(signal.SIGTERM)
                 if survives:
                     self.assertFalse(aws.invoke().json)

@@ -32,10 +32,6 @@ def snapstart(source, **files):
     return function(function=source, snapshot_restore_py=SNAPSHOT_RESTORE_PY, **files)
 
 
-def kinds(aws):
-    return [request.kind for request in aws.requests]
-
-
 class Hooks(unittest.TestCase):
     SOURCE = """
         from snapshot_restore_py import register_after_restore, register_before_snapshot
@@ -64,23 +60,23 @@ class Hooks(unittest.TestCase):
         with snapstart(self.SOURCE) as root, Lambda(root, env=SNAP_START) as aws:
             aws.wait_for(lambda: aws.restoring)
             self.assertEqual(aws.log, "before-3!\n['before 2']\n")
-            self.assertEqual(kinds(aws), ["restore/next"])
+            self.assertEqual(aws.kinds, ["restore/next"])
             aws.restore()
             self.assertEqual(aws.invoke().json, ["before 2", "before 1", "after 1", "after 2"])
-            self.assertEqual(kinds(aws)[:3], ["restore/next", "next", "response"])
+            self.assertEqual(aws.kinds[:3], ["restore/next", "next", "response"])
             self.assertEqual(aws.invoke().json, ["before 2", "before 1", "after 1", "after 2"])
 
     def test_no_hook_runs_without_snapstart(self):
         with snapstart(self.SOURCE) as root, Lambda(root) as aws:
             self.assertEqual(aws.invoke().json, [])
-            self.assertEqual(kinds(aws)[:2], ["next", "response"])
+            self.assertEqual(aws.kinds[:2], ["next", "response"])
 
     def test_a_function_without_hooks(self):
         with function(function="def handler(event, context): return 'here'") as root:
             with Lambda(root, env=SNAP_START) as aws:
                 aws.restore()
                 self.assertEqual(aws.invoke().json, "here")
-                self.assertEqual(kinds(aws)[:2], ["restore/next", "next"])
+                self.assertEqual(aws.kinds[:2], ["restore/next", "next"])
 
     def test_an_async_handler(self):
         source = """
@@ -211,7 +207,7 @@ class Failures(unittest.TestCase):
             """
             with self.subTest(statement), snapstart(source) as root, Lambda(root, env=SNAP_START) as aws:
                 self.assertEqual(aws.wait(), 64)
-                self.assertEqual(kinds(aws), ["init/error"])
+                self.assertEqual(aws.kinds, ["init/error"])
                 self.assertEqual(aws.init_error.error_type, "Runtime.BeforeSnapshotError")
                 self.check(aws.init_error, aws, error_type, message, "close_database", statement)
                 self.assertNotIn("never reached", aws.log)
@@ -238,7 +234,7 @@ class Failures(unittest.TestCase):
             with self.subTest(statement), snapstart(source) as root, Lambda(root, env=SNAP_START) as aws:
                 aws.restore()
                 self.assertEqual(aws.wait(), 65)
-                self.assertEqual(kinds(aws), ["restore/next", "restore/error"])
+                self.assertEqual(aws.kinds, ["restore/next", "restore/error"])
                 self.assertEqual(aws.restore_error.error_type, "Runtime.AfterRestoreError")
                 self.check(aws.restore_error, aws, error_type, message, "open_database", statement)
                 self.assertNotIn("never reached", aws.log)
@@ -261,7 +257,7 @@ class Failures(unittest.TestCase):
                     aws.answers("restore/next", fault)
                     aws.restore()
                     self.assertEqual(aws.wait(), 64)
-                    self.assertEqual(kinds(aws), ["restore/next", "init/error"])
+                    self.assertEqual(aws.kinds, ["restore/next", "init/error"])
                     self.assertEqual(aws.init_error.error_type, "Runtime.BeforeSnapshotError")
                     self.assertIn("[ERROR]", aws.log)
 

@@ -4,10 +4,15 @@
         assert aws.invoke({"k": 1}).json == {"k": 1}
 
 The variable is `aws`: what it does is AWS's part (it queues events, answers the runtime, signals and kills its process),
-and `function` is the task root's. `Fault` says how the API answers otherwise than it should. Where `tests` is on the path, `import miniature` finds it.
+and `function` is the task root's. `Fault` says how the API answers otherwise than it should.
+Where `tests` is on the path, `import miniature` finds it.
 """
 
 from .api import LIMIT, SPLIT, STREAMED_HTTP, Fault, head
-from .process import REPO, Lambda, function, tell
+from .case import Served
+from .process import REPO, Lambda, function, tell, until, until_asleep, until_gone
 
-__all__ = ["LIMIT", "REPO", "SPLIT", "STREAMED_HTTP", "Fault", "Lambda", "function", "head", "tell"]
+__all__ = [
+    "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
+    "Fault", "Lambda", "Served", "function", "head", "tell", "until", "until_asleep", "until_gone",
+]

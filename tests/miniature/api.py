@@ -545,6 +545,12 @@ class Api:
             return [request for request in self.requests if request.kind == kind]
 
     @property
+    def kinds(self):
+        """The kinds of all requests, oldest first."""
+        with self.condition:
+            return [request.kind for request in self.requests]
+
+    @property
     def init_error(self):
         return next((request for request in self.sent("init/error") if request.done), None)
 
@@ -557,6 +563,10 @@ class Api:
         with self.condition:
             if not self.condition.wait_for(predicate, timeout):
                 self.fail(f"{what} within {timeout} s")
+
+    def wait_for_next(self, count=None):
+        """Wait until a `next` blocks, or exactly so many: the invocation before it is over, and what it logged is here."""
+        self.wait_for(lambda: self.polling if count is None else self.polling == count, what=f"not {count or 'one'} next")
 
     def await_process(self, predicate, what, timeout=10):
         """The same for what only a living process can do."""

@@ -289,15 +289,46 @@ def function(**files):
         yield folder
 
 
-def tell(fifo, text="", timeout=10):
+def tell(fifo, text=""):
     """Write to a FIFO once somebody reads it: how a test lets a function go on that waits in open("fifo").read()."""
-    end = time.monotonic() + timeout
-    while True:
+    def is_read():
         try:
-            with open(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "w") as file:
-                file.write(text)
-            return
+            descriptors.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
         except OSError as error:
-            if error.errno != errno.ENXIO or time.monotonic() > end:
+            if error.errno != errno.ENXIO:
                 raise
-        time.sleep(0.001)
+        return descriptors
+
+    descriptors = []
+    until(is_read, f"nobody reads {fifo}")
+    with open(descriptors[0], "w") as file:
+        file.write(text)
+
+
+# ---- what nobody tells of, and has to be asked for again and again
+
+
+def until(condition, what="it did not happen", timeout=10):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"{what} within {timeout} s"
+        time.sleep(0.0001)
+
+
+def until_asleep(pid):
+    """Wait until a process waits in the kernel."""
+    def is_asleep():
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+    until(is_asleep, f"process {pid} is never idle")
+
+
+def until_gone(pid):
+    """Wait until a process has ended and its parent has learnt of it."""
+    def is_gone():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+
+    until(is_gone, f"process {pid} is still there")

@@ -130,7 +130,7 @@ class RuntimeApi(unittest.TestCase):
     def test_faults(self):
         with self.api() as aws, Client(aws) as client:
             client.send(NEXT)
-            aws.wait_for(lambda: aws.polling == 1)
+            aws.wait_for_next()
             aws.answers("next", 204, 500)
             self.assertEqual([client.receive()[0], client.ask(NEXT)[0]], [204, 500])
             aws.answers("next", Fault(close=True))
@@ -165,7 +165,7 @@ class RuntimeApi(unittest.TestCase):
         with self.api() as aws, Client(aws) as alive:
             with Client(aws) as dead:
                 dead.send(NEXT)
-                aws.wait_for(lambda: aws.polling == 1)
+                aws.wait_for_next()
             aws.send()
             self.assertEqual(alive.ask(NEXT)[0], 200)
 

@@ -40,7 +40,7 @@ class Process(unittest.TestCase):
 
     def test_a_process_that_does_not_answer_is_reported(self):
         with function(function="import time\ndef handler(event, context): time.sleep(60)") as root, Lambda(root) as aws:
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             with self.assertRaisesRegex(AssertionError, "no answer to .* within 0.1 s"):
                 aws.invoke(timeout=0.1)
 

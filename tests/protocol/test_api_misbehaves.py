@@ -8,10 +8,9 @@ import select
 import socket
 import struct
 import threading
-import time
 import unittest
 
-from miniature import Fault, Lambda, function, head, tell
+from miniature import Fault, Lambda, function, head, tell, until
 
 ECHO = """
     def handler(event, context):
@@ -60,14 +59,6 @@ def unread(aws):
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1
 can_look = unittest.skipUnless(hasattr(socket, "AF_NETLINK"), "what the runtime has not read is seen on Linux only")
-
-
-def until(condition):
-    end = time.monotonic() + 10
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("it did not happen")
-        time.sleep(0.0001)
 
 
 def has_ipv6():
@@ -315,7 +306,7 @@ class Connection(Case):
                     answer = aws.invoke("error" if kind == "error" else "event")
                     self.assertEqual((answer.kind, answer.status), ("error" if kind == "error" else "response", 202))
                     self.assertEqual(aws.invoke("next").json, "next")
-        aws.wait_for(lambda: aws.polling)
+        aws.wait_for_next()
         posts = [request.request_id for request in aws.requests if request.method == "POST"]
         self.assertEqual(len(posts), len(set(posts)), "what was answered is not sent again")
         self.assertEqual(aws.stderr, "")
@@ -324,12 +315,12 @@ class Connection(Case):
         aws = self.start()
         for kind in "response", "next":
             self.goes_on(aws)
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             before = len(aws.sent(kind))
             aws.answers(kind, Fault(0))
             answer = aws.invoke("event")
             self.assertEqual((answer.json, answer.status), ("event", 202))
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             self.assertEqual(len(aws.sent(kind)) - before, 2)
         self.assertEqual(aws.stderr, "")
 
@@ -432,12 +423,12 @@ class Statuses(Case):
     def test_204_to_next_is_asked_again(self):
         aws = self.start()
         for raw in None, b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n":
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             before = len(aws.sent("next"))
             aws.answers("next", *[Fault(204) if raw is None else Fault(raw=raw)] * 3)
             aws.wait_for(lambda: len(aws.sent("next")) >= before + 3 and aws.polling)
             self.goes_on(aws)
-        aws.wait_for(lambda: aws.polling)
+        aws.wait_for_next()
         aws.answers("next", Fault(204, close=True))
         self.goes_on(aws)
         self.assertEqual((aws.stderr, aws.log), ("", ""))
@@ -579,7 +570,7 @@ class Broken(Case):
                 aws = self.start("def handler(event, context): print(event)")
                 for _ in range(3):
                     aws.invoke(wire=lambda fields, body: sound(fields["Lambda-Runtime-Aws-Request-Id"], b'"e"'))
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 [data] = sound("broken", b"{}")
                 self.assertIn(old, data)
                 aws.answers("next", Fault(raw=data.replace(old, new), close=True))
