@@ -8,7 +8,7 @@ import re
 import signal
 import unittest
 
-from miniature import Lambda, function, until_asleep, until_gone
+from miniature import Lambda, function, until, until_asleep, until_gone
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -285,6 +285,26 @@ class Death(unittest.TestCase):
             self.assertCountEqual(at_once(aws, 3), {*starts} - {victim})
             self.assertEqual(len(aws.worker_logs), 8)
             self.assertEqual(aws.stderr, "")
+
+    def test_nothing_stays_open_for_one_that_has_been_replaced(self):
+        """A descriptor for each would end an environment that lives for weeks."""
+        def opened(pid):
+            """Pipes and sockets of a process, beyond stdin, stdout and stderr."""
+            links = []
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                    links += [os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0]] if int(fd) > 2 else []
+            return links.count("pipe"), links.count("socket")
+
+        with managed(PLAIN, 3) as aws:
+            aws.wait_for_next(3)
+            for replaced in range(1, 4):
+                os.kill(printed(aws, "starts")[-1], signal.SIGKILL)
+                aws.wait_for(lambda: len(printed(aws, "starts")) == 3 + replaced)
+                aws.wait_for_next(3)
+            until(lambda: opened(aws.process.pid) == (3, 0), "the supervisor has more than a pipe from each")
+            self.assertEqual(opened(printed(aws, "starts")[0]), (1, 1), "the pipe to the supervisor, and the Runtime API")
+            self.assertEqual(opened(printed(aws, "starts")[-1]), (1, 1))
 
     def test_one_that_leaves_a_child_behind(self):
         """The child has what the worker had open, and lives on: the worker is replaced all the same."""
