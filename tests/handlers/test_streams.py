@@ -566,8 +566,12 @@ class Exit(unittest.TestCase):
                     with Lambda(root) as aws:
                         answer = aws.invoke(event)
                         self.assertEqual(answer.error_type, "SystemExit")
-                        self.assertEqual(answer.kind, "error" if event == "early" else "response")
-                        self.assertEqual(answer.body, answer.body if event == "early" else b"a")
+                        if event == "early":
+                            document = {key: answer.json[key] for key in ("errorMessage", "errorType", "requestId")}
+                            expected = {"errorMessage": "6", "errorType": "SystemExit", "requestId": answer.request_id}
+                            self.assertEqual((answer.kind, document), ("error", expected))
+                        else:
+                            self.assertEqual((answer.kind, answer.body), ("response", b"a"))
                         self.assertEqual(aws.wait(), 6)
                         self.assertTrue(aws.log.startswith("finally\n[ERROR] SystemExit: 6\r"), aws.log)
 
@@ -606,16 +610,17 @@ class Connection(unittest.TestCase):
 
     def test_refused_or_broken(self):
         with function(function=self.SOURCE) as root, Lambda(root) as aws:
-            for status in 400, 403, 413:
+            refusals = 300, 302, 400, 403, 410, 413
+            for status in refusals:
                 aws.answers("response", status)
                 self.assertEqual(aws.invoke(["a"]).status, status)
                 self.assertEqual(aws.invoke(["b"]).body, b"b")
                 self.assertIn(str(status), aws.stderr.splitlines()[-1])
-            self.assertEqual(aws.stderr.count("\n"), 3)
+            self.assertEqual(aws.stderr.count("\n"), len(refusals))
             aws.answers("response", 500)
             aws.invoke(["a"])
             self.assertEqual(aws.wait(), 1)
-            self.assertEqual(aws.stderr.count("\n"), 4)
+            self.assertEqual(aws.stderr.count("\n"), len(refusals) + 1)
 
 
 class Interrupted(unittest.TestCase):

@@ -151,6 +151,16 @@ async def handler(event, context):
             self.assertRegex(aws.log, rf"(?s)^running\nstopping: {int(signal.SIGTERM)}\n.*finally\n.*at exit\n$")
 
 
+class CtrlC(unittest.TestCase):
+    def test_while_next_waits(self):
+        """As any program ends of it: quietly, with 128 and the signal's number."""
+        for kind, handler in HANDLERS.items():
+            with self.subTest(kind), function(function=handler) as root, Lambda(root) as aws:
+                polls(aws)
+                aws.signal(signal.SIGINT)
+                self.assertEqual((aws.wait(), aws.log, aws.stderr), (130, "", ""))
+
+
 class Registration(unittest.TestCase):
     def test_before_the_first_next(self):
         with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root, Lambda(root) as aws:
@@ -183,7 +193,7 @@ class Registration(unittest.TestCase):
         no_identifier = Fault(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         no_http = Fault(raw=b"220 mail.example.com ESMTP\r\n", close=True)
         for source, fault in (
-            *((SIGNAL_HANDLER, fault) for fault in (403, Fault(0), no_identifier, no_http)),
+            *((SIGNAL_HANDLER, fault) for fault in (302, 403, Fault(0), no_identifier, no_http)),
             (LOOP_HANDLER, 403),
         ):
             with self.subTest(fault), function(function=source + HANDLERS["plain handler"]) as root:

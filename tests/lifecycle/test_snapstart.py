@@ -252,7 +252,7 @@ class Failures(unittest.TestCase):
 
     def test_lambda_refuses_the_snapshot(self):
         with function(function="def handler(event, context): pass") as root:
-            for fault in 500, Fault(0):
+            for fault in 302, 403, 500, Fault(0):
                 with self.subTest(fault), Lambda(root, env=SNAP_START) as aws:
                     aws.answers("restore/next", fault)
                     aws.restore()
@@ -269,7 +269,7 @@ class Failures(unittest.TestCase):
             def handler(event, context): pass
         """
         with snapstart(source) as root:
-            for fault in 500, Fault(0):
+            for fault in 302, 403, 500, Fault(0):
                 with self.subTest(fault), Lambda(root, env=SNAP_START) as aws:
                     aws.answers("restore/error", fault)
                     aws.restore()

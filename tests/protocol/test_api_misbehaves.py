@@ -88,6 +88,21 @@ class Wire(Case):
                 answer = aws.invoke("event", wire=wire)
                 self.assertEqual(answer.json, ["event", answer.request_id, "blue  green"])
 
+    def test_blanks_around_values_of_the_usual_form(self):
+        # Content-Length has none: so it is the parser for usual answers that reads them.
+        aws = self.start("""
+            def handler(event, context):
+                return [event, context.aws_request_id, context.tenant_id]
+        """)
+        for blanks in "", " ", "\t", " \t  ":
+            def wire(fields, body):
+                fields = {**fields, "Lambda-Runtime-Aws-Tenant-Id": "blue  green"}
+                lines = [f"{name}: {blanks}{value}{blanks}" for name, value in fields.items()]
+                yield "\r\n".join(["HTTP/1.1 200 OK", *lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+            answer = aws.invoke("event", wire=wire)
+            self.assertEqual(answer.json, ["event", answer.request_id, "blue  green"])
+
     def test_values_that_look_like_headers(self):
         # A caller has a say in some values: none of them may pass for the header that came in its place before.
         aws = self.start("""
@@ -271,8 +286,10 @@ class Connection(Case):
     def test_that_the_api_leaves_open(self):
         # It has said that it will close it, or that it knows no better.
         aws = self.start()
-        for status_line, field in [("HTTP/1.1 %d OK", "Connection: close\r\n"), ("HTTP/1.0 %d OK", "")] * 3:
-            with self.subTest(status_line):
+        says_so = ["Connection: close", "Connection: Close", "CONNECTION: CLOSE", "connection: keep-alive, Close"]
+        cases = [("HTTP/1.1 %d OK", f"{field}\r\n") for field in says_so] + [("HTTP/1.0 %d OK", "")]
+        for status_line, field in cases * 3:
+            with self.subTest(status_line, field=field):
                 def wire(fields, body):
                     data = head(200, {**fields, "Content-Length": len(body)}) + body
                     yield data.replace(b"HTTP/1.1 200 OK\r\n", (status_line % 200 + "\r\n" + field).encode())
@@ -355,8 +372,9 @@ class Connection(Case):
     def test_unsolicited_bytes(self):
         # Behind an answer, when nothing was asked: they answer nothing, whatever they are.
         invented = head(200, {"Lambda-Runtime-Aws-Request-Id": "invented", "Content-Length": 8}) + b'"forged"'
+        accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
         aws = self.start()
-        for extra in invented, b"\r\n", b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b"\0":
+        for extra in invented, b"\r\n", accepted, b"\0":
             for coding in "length", "chunked":
                 def wire(fields, body):
                     if coding == "length":
@@ -366,7 +384,9 @@ class Connection(Case):
 
                 answer = aws.invoke(coding, wire=wire)
                 self.assertEqual(answer.json, coding)
-                aws.answers("response", Fault(raw=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n" + extra))
+                # The second begins as the one before it, which the runtime knows by its bytes.
+                aws.answers("response", Fault(raw=accepted), Fault(raw=accepted + extra))
+                self.goes_on(aws)
                 following = aws.invoke("response")
                 self.goes_on(aws)
                 # They may be the first of more: such a connection is given up.
@@ -449,14 +469,15 @@ class Statuses(Case):
             aws.start()
             self.ends(aws)
 
-    def test_4xx_to_an_answer(self):
+    def test_3xx_and_4xx_to_an_answer(self):
         source = """
             def handler(event, context):
                 if event == "error": raise ValueError
                 return event
         """
         aws = self.start(source)
-        for n, (kind, status) in enumerate([("response", 413), ("response", 400), ("response", 403), ("error", 400), ("error", 413)]):
+        refusals = [(kind, status) for kind in ("response", "error") for status in (300, 302, 400, 403, 410, 413, 499)]
+        for n, (kind, status) in enumerate(refusals):
             with self.subTest(kind, status=status):
                 aws.answers(kind, status)
                 answer = aws.invoke("error" if kind == "error" else "event")
@@ -644,8 +665,14 @@ class Address(Case):
         server = socket.create_server((host, 0), family=family)
         relay = threading.Thread(target=forward, args=(server, aws.server.server_address))
         relay.start()
-        self.addCleanup(relay.join)
-        self.addCleanup(aws.kill)
+
+        def end():
+            aws.kill()
+            with contextlib.suppress(OSError):  # it has ended already
+                server.shutdown(socket.SHUT_RDWR)
+            relay.join()
+
+        self.addCleanup(end)
         return server, server.getsockname()[1]
 
     def test_it_ends_while_the_function_runs(self):
@@ -722,13 +749,12 @@ class Address(Case):
     @unittest.skipUnless(has_ipv6(), "no IPv6 on this machine")
     def test_ipv6(self):
         aws = self.start(start=False)
-        server, port = self.relayed(aws, "::1", socket.AF_INET6)
+        _, port = self.relayed(aws, "::1", socket.AF_INET6)
         for form in "[::1]:{}", "http://[::1]:{}/":
             aws.env["AWS_LAMBDA_RUNTIME_API"] = form.format(port)
             aws.start()
             self.goes_on(aws)
             self.assertEqual(aws.requests[-1].headers["Host"], f"[::1]:{port}")
-        server.shutdown(socket.SHUT_RDWR)
 
 
 def forward(server, address):
