@@ -176,6 +176,36 @@ class Document(Failing):
             self.assertEqual(aws.log, logged(document))
 
 
+class Log(unittest.TestCase):
+    def test_as_it_stands_there(self):
+        source = """\
+def handler(event, context):
+    try:
+        read({})
+    except KeyError as error:
+        raise RuntimeError("two\\n  lines") from error
+
+def read(row):
+    return row["kéy"]
+"""
+        with function(function=source) as root, Lambda(root) as aws:
+            aws.invoke()
+            aws.wait_for_next()
+            self.assertEqual(
+                aws.log.replace(root, "/var/task"),
+                "[ERROR] RuntimeError: two\n  lines\r"
+                "Traceback (most recent call last):\r"
+                "\xa0\xa0File \"/var/task/function.py\", line 5, in handler\r"
+                "\xa0\xa0\xa0\xa0raise RuntimeError(\"two\\n  lines\") from error\r"
+                "Caused by KeyError: 'kéy'\r"
+                "Traceback (most recent call last):\r"
+                "\xa0\xa0File \"/var/task/function.py\", line 3, in handler\r"
+                "\xa0\xa0\xa0\xa0read({})\r"
+                "\xa0\xa0File \"/var/task/function.py\", line 8, in read\r"
+                "\xa0\xa0\xa0\xa0return row[\"kéy\"]\n",
+            )
+
+
 class Kinds(Failing):
     """Which exceptions there are: none of them ends the loop."""
 

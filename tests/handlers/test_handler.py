@@ -23,6 +23,7 @@ class Environment(unittest.TestCase):
                 "paths": [AT_IMPORT[1], sys.path],
                 "task root": os.environ.get("LAMBDA_TASK_ROOT"),
                 "variables": dict(os.environ),
+                "arguments": sys.argv,
             }
     """
 
@@ -60,6 +61,11 @@ class Environment(unittest.TestCase):
                 seen = self.seen(env={"LAMBDA_TASK_ROOT": task_root})
                 self.assertEqual(seen["folders"], [self.root, self.root])
                 self.assertEqual([path[0] for path in seen["paths"]], [self.root, self.root])
+
+    def test_arguments(self):
+        """As of a script that was given none: a function that parses them finds nothing of ours."""
+        for arguments in (), ("function.handler",):
+            self.assertEqual(self.seen(args=arguments)["arguments"], [f"{REPO}/runtime.py"])
 
     def test_variables_are_those_that_lambda_sets(self):
         seen = self.seen(env={"MINE": "é"})["variables"]

@@ -81,6 +81,22 @@ class Deeds(Test):
                 always = "with contextlib.suppress(OSError): os.write(1, b'printed')"
                 self.survives("os.close(1)", "import contextlib, os", asynchronous, logged=False, always=always)
 
+    def test_descriptor_1_closed_while_the_connection_is_kept(self):
+        """No new connection puts /dev/null there: what the error would say in the log is lost, and the error is answered."""
+        source = """
+            import os
+
+            def handler(event, context):
+                if event == "close": os.close(1)
+                if event: raise ValueError(event)
+        """
+        with function(function=source) as root, Lambda(root) as aws:
+            for event in "close", "closed", None:
+                answer = aws.invoke(event)
+                self.assertEqual((answer.kind, answer.connection), ("error" if event else "response", 1))
+            aws.wait_for_next()
+            self.assertEqual((aws.log, aws.stderr), ("", ""))
+
     def test_descriptors_0_1_and_2_closed(self):
         self.survives("os.closerange(0, 3)", "import os", logged=False)
 

@@ -1,15 +1,23 @@
 """Logs: formats, levels, ids, frames; what is imported for them; nothing lost."""
 
 import contextlib
+import fcntl
 import json
+import os
+import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 import unittest
 
-from miniature import Lambda, function
+from miniature import Lambda, function, until
+from miniature.raw import RawApi
+from miniature.raw import event as plain_event
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+F_GETPIPE_SZ = 1032  # in fcntl since Python 3.10
 LEVELS = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
 
@@ -86,6 +94,16 @@ class Json(unittest.TestCase):
                 "requestId": "forged", "level": "forged",
             })
 
+        def circular_extra():
+            circle = []
+            circle.append([circle])
+            logging.warning("extra", extra={"circle": circle})
+
+        def circular_dict():
+            circle = {}
+            circle["circle"] = circle
+            logging.warning(circle)
+
         def dicts():
             logging.warning({"k": [1, None], "é": Thing()})
             logging.warning({"k": 1}, extra={"more": 2})
@@ -153,6 +171,15 @@ class Json(unittest.TestCase):
             "level": "WARNING", "message": "extra", "logger": "root", "number": 5, "nested": {"k": [1, "é"]}, "thing": "a thing",
             "when": "2025-01-31",
         })
+
+    def test_circular_extra(self):
+        """An error of the function's, as with awslambdaric: neither a recursion without end nor half a record."""
+        for name in "circular_extra", "circular_dict":
+            before = len(self.aws.log)
+            answer = self.aws.invoke(name)
+            self.assertEqual((answer.error_type, answer.json["errorMessage"]), ("ValueError", "Circular reference detected"))
+            [error] = settled(self.aws).log[before:].splitlines()
+            self.assertEqual(json.loads(error)["errorType"], "ValueError")
 
     def test_dict_messages(self):
         common = {"level": "WARNING", "logger": "root"}
@@ -533,6 +560,37 @@ class Lost(unittest.TestCase):
             aws.invoke()
             lines = [line.rpartition("\t")[2] for line in settled(aws).log.splitlines()]
             self.assertEqual(lines, [f"{verb} {n}" for n in range(300) for verb in ("printed", "logged")])
+
+    def test_a_signal_in_the_middle_of_it(self):
+        """The kernel has then taken a part of what it was to write."""
+        source = """
+            import signal
+
+            signal.signal(signal.SIGUSR1, lambda *_: None)
+
+            def handler(event, context):
+                context.log("x" * 1_000_000 + ".")
+        """
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        os.set_blocking(read, False)
+        with function(function=source) as root, RawApi() as api:
+            with api.start(root, stdout=write) as process:
+                os.close(write)
+                api.request()
+                api.send(plain_event("one", b"{}"))
+                size = fcntl.fcntl(read, F_GETPIPE_SZ)
+                until(lambda: struct.unpack("i", fcntl.ioctl(read, termios.FIONREAD, bytes(4))) == (size,))
+                os.kill(process.pid, signal.SIGUSR1)
+                printed = bytearray()
+
+                def has_all():
+                    with contextlib.suppress(BlockingIOError):
+                        printed.extend(os.read(read, 1 << 16))
+                    return printed.endswith(b".")
+
+                until(has_all, "the rest is lost")
+                self.assertEqual(len(printed), 1_000_001)
 
     def test_much_at_once(self):
         source = """
