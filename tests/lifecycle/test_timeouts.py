@@ -176,7 +176,10 @@ class AsyncHandler(unittest.TestCase):
                     dumped(aws, ids[-1])
                     for _ in range(10):
                         aws.invoke(False)
-                    self.assertEqual(log(aws).count("in <module>"), hanging)  # where the main thread's stack ends
+                    # faulthandler's own thread is 20 ms later: it dumps too where the machine holds the loop up for so long.
+                    late = len(re.findall(DUMP, log(aws)))
+                    self.assertLessEqual(late, hanging)
+                    self.assertEqual(log(aws).count("in <module>") - late, hanging)  # where the main thread's stack ends
                 for request_id in ids:
                     self.assertEqual(log(aws).count(f"RequestId: {request_id} is about to time out"), 1)
         finally:
