@@ -1,15 +1,15 @@
 # Every command a person needs. `make help` lists them.
 PYTHON ?= python3
 export PYTHON
-ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+ifneq ($(filter-out help clean test-newest,$(MAKECMDGOALS)),)
 $(if $(shell 2>/dev/null $(PYTHON) -c 'import sys; print("x" * (sys.version_info >= (3, 9)))'),,$(error \
     PYTHON=$(PYTHON): not found, or older than 3.9: name another, as in PYTHON=python3.13))
 endif
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fuzz conformance bench dist layer create invoke update delete clean
+.PHONY: help run test test-newest lint fuzz conformance bench dist layer create invoke update delete clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 TASK_ROOT ?= tests/hello
 # Through the environment and unexpanded: quotes and dollar signs arrive as they were written.
@@ -27,6 +27,12 @@ test:  ## the tests: standard library only, no network, under a minute; ROOM=han
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
 $(ROOMS:%=test-%):
 	@cd tests && MAKEFLAGS= $(PYTHON) $(PYTHONFLAGS) -m unittest discover -s $(@:test-%=%)
+
+# Versions that this machine need not have: in a root of the next Debian, which has these.
+test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under build/, as root on a Debian machine; PYTHON=python3.15 for one
+	@for python in $(if $(filter file,$(origin PYTHON)),python3.14 python3.15,$(PYTHON)); do \
+	    tests/deploy/debian.sh newest make -s test PYTHON=$$python PYTHONFLAGS="$(PYTHONFLAGS)" ROOM="$(ROOM)" || exit; \
+	done
 
 # A stamp for each set of versions: a second run installs nothing.
 LINT := mypy==1.19.1 ruff==0.17.6
@@ -49,7 +55,8 @@ fuzz: $(H11)/h11  ## a hostile Runtime API: SEED=7 CASES=10000; then 100,000 inv
 	@cd tests && INVOCATIONS=$(or $(INVOCATIONS),100000) $(PYTHON) -m unittest discover -s protocol -p test_counting.py
 
 $(H11)/h11:
-	@PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
+	@$(PYTHON) -m venv --clear build/fuzz  # Debian's interpreters have no pip of their own
+	@build/fuzz/bin/pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
 
 FUNCTION ?= tests/hello
 export FUNCTION PYTHON_PREFIX ARCH

@@ -341,10 +341,14 @@ class Interpreter:
             raise Refused(f"{prefix} is a virtual environment" + (f" of {home[1]}: use that" if home else ""))
         names = os.listdir(os.path.join(prefix, "bin")) if os.path.isdir(os.path.join(prefix, "bin")) else []
         found = [n for n in names if re.fullmatch(r"python3\.\d+t?", n) and os.path.isfile(self.path("lib", n, "os.py"))]
-        preferred = os.path.basename(os.path.realpath(self.path("bin", "python3")))
-        if preferred not in found and len(found) != 1:
+        if not found:
             raise Refused(f"no interpreter in {prefix}: it needs bin/python3.X and lib/python3.X/os.py")
-        self.name = preferred if preferred in found else found[0]
+        # Of several: the version that runs this, for PYTHON= names it; else the one that is python3.
+        running = f"python{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags.replace('d', '')}"
+        usual = os.path.basename(os.path.realpath(self.path("bin", "python3")))
+        self.name = next((name for name in (running, usual) if name in found), found[0])
+        if len(found) > 1 and self.name not in (running, usual):
+            raise Refused(f"{prefix} has {', '.join(sorted(found))}: choose with PYTHON={sorted(found)[-1]}")
         self.version = self.name[len("python"):].rstrip("t")
         self.executable = self.path("bin", self.name)
         if int(self.version[2:]) < 9:

@@ -131,7 +131,7 @@ class FunctionZip(Folder):
         status, said = self.pack()
         self.assertEqual(status, 0)
         count = f"3 files do not compile on Python {VERSION} and ship as they are: "
-        self.assertRegex(said, count + r"latin.py.*: .*'utf-8'.*; nul.py.*: .*null bytes.*; template.py, line 1: invalid syntax\n")
+        self.assertRegex(said, count + r"latin.py.*: .*(?:utf|UTF)-8.*; nul.py.*: .*null bytes.*; template.py, line 1: invalid syntax\n")
         files = read(self.output)
         self.assertIn(f"__pycache__/escape.{TAG}.pyc", files)
         self.assertNotIn("Warning", said)
@@ -404,6 +404,18 @@ class RefusedPrefix(unittest.TestCase):
 
     def test_no_interpreter(self):
         self.refused(f"no interpreter in {self.folder}: it needs bin/python3.X and lib/python3.X/os.py", self.folder)
+
+    def test_of_several_versions_that_of_PYTHON_then_python3(self):
+        def chosen():
+            return package.Interpreter(str(self.folder), self.ours).name
+
+        for version in "3.98", "3.99":
+            self.prefix(self.elf, version)
+        self.refused(f"{self.folder} has python3.98, python3.99: choose with PYTHON=python3.9", self.folder)
+        (self.folder / "bin/python3").symlink_to("python3.98")
+        self.assertEqual(chosen(), "python3.98")
+        self.prefix(self.elf)
+        self.assertEqual(chosen(), f"python{VERSION}")
 
     def test_what_is_in_the_prefix(self):
         (self.prefix(self.elf) / "bin/python3").symlink_to(f"python{VERSION}")

@@ -85,7 +85,7 @@ class Event(Json):
             value = [value]
         self.arrives("[" * 200 + "]" * 200, value)
         answer = self.aws.invoke(body=b"[" * 200_000 + b"]" * 200_000)
-        self.fails(answer, "Runtime.UnmarshalError", "recursion")
+        self.fails(answer, "Runtime.UnmarshalError", "recursion|Stack overflow")
 
     def test_large_numbers(self):
         digits = "7" * 4000

@@ -217,7 +217,7 @@ class Place(Folder):
         self.call("./opt/../opt//bootstrap", self.folder, SHELLS[:1])
         self.call("../bootstrap", self.folder / "opt/sub", SHELLS[:1])
         self.call("bootstrap", self.folder / "opt")
-        self.call("bootstrap", self.folder, [["env", f"PATH={self.folder}/opt:{TOOLS}:{os.path.dirname(sys.executable)}"]])
+        self.call("bootstrap", self.folder, [["/bin/sh", "-c", 'PATH="$0:$PATH"; exec "$@"', self.folder / "opt"]])
 
     def test_odd_names(self):
         for name in ("with  two spaces ", "'quo\"tes'", "$HOME`x`\\n", "*", "-n", "é", "a:b", "line\nbreak"):

@@ -304,9 +304,13 @@ def report(aws, request_id, answer, ended):
 
 
 def peak_memory(pid):
-    """The process's in MB, rounded up; None when it is gone."""
+    """The process's in MB, rounded up; None when it is gone, or where nothing tells."""
     try:
         return math.ceil(int(re.search(r"VmHWM:\s*([0-9]+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024)
     except (OSError, TypeError):  # no such file, or no memory left in it
-        found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], stdout=subprocess.PIPE).stdout.strip()
-        return math.ceil(int(found) / 1024) if int(found or 0) else None
+        pass
+    try:  # where there is no /proc
+        found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+    except OSError:  # slim images have no ps either
+        return None
+    return math.ceil(int(found) / 1024) if found.isdigit() and int(found) else None

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 from miniature import REPO, Lambda, function
-from miniature.run import find_handler, pretty, read_event
+from miniature.run import find_handler, peak_memory, pretty, read_event
 
 REPORT = re.compile(
     r"^REPORT RequestId: [0-9a-f-]{36}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms"
@@ -300,6 +301,11 @@ class Failure(unittest.TestCase):
                 self.assertEqual(ran.stdout, b"")
                 self.assertRegex(ran.stderr, rf"\Abefore\nRequestId: \S+ Error: Runtime exited {error}\nREPORT ")
                 self.assertRegex(ran.stderr, r"\tStatus: error\tError Type: Runtime.ExitError\n")
+
+    def test_memory_where_nothing_tells(self):
+        """The process is gone from /proc, and slim images have no ps."""
+        with mock.patch.dict(os.environ, PATH="/nowhere"):
+            self.assertIsNone(peak_memory(1 << 22))  # greater than any
 
     def test_sys_exit(self):
         with function(function="import sys\ndef handler(event, context): sys.exit(event)") as root:
