@@ -38,7 +38,7 @@ test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under b
 LINT := mypy==1.19.1 ruff==0.17.6
 LINT_INSTALLED := build/lint/$(subst $() ,+,$(LINT))
 lint: $(LINT_INSTALLED)  ## mypy --strict on runtime.py as the oldest and the newest Python read it; ruff
-	@for version in 3.9 3.13; do \
+	@for version in 3.9 3.15; do \
 	    build/lint/bin/mypy --strict --python-version $$version --cache-dir build/lint/mypy runtime.py || exit; \
 	done
 	@build/lint/bin/ruff check --quiet runtime.py tests
