@@ -59,7 +59,7 @@ $(H11)/h11:
 	@build/fuzz/bin/pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
 
 FUNCTION ?= tests/hello
-export FUNCTION PYTHON_PREFIX ARCH
+export FUNCTION PYTHON_PREFIX ARCH FORCE
 dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
 	@$(PYTHON) tests/deploy/package.py function "$$FUNCTION"
 

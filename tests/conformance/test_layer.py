@@ -53,7 +53,7 @@ assert decimal.Decimal(1) / 8 == decimal.Decimal("0.125")
 def build(output, prefix, *options, **environment):
     result = subprocess.run(
         [sys.executable, REPO / "tests/deploy/package.py", *options, "layer", "--prefix", prefix, "--output", output],
-        env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        env={**os.environ, "FORCE": "1", **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
     )
     if result.returncode:
         raise AssertionError(result.stdout)

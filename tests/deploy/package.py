@@ -35,11 +35,12 @@ LEFTOVERS = re.compile(
     | \.(mypy|pytest|ruff)_cache | \.DS_Store | \.coverage | .*~ | .*\.sw[op])$""",
     re.VERBOSE,
 )
-# An interpreter: what no function uses. readline (GPL, for terminals), nis and
+# An interpreter: what no function uses (`sampling` is profiling's; cProfile is made of the rest). readline (GPL, for terminals), nis and
 # ossaudiodev would each bring libraries of the build machine along.
 UNUSED = re.compile(
     r"""(tests? | idle_test | idlelib | turtledemo | turtle\.py | tkinter | _?tkinter\..*
-    | ensurepip | pydoc_data | site-packages | dist-packages | config-.* | .*\.a
+    | ensurepip | venv | lib2to3 | _pyrepl | _?curses(_panel)?(\..*\.so)? | pydoc_data
+    | sampling | _remote_debugging\..*\.so | site-packages | dist-packages | config-.* | .*\.a
     | EXTERNALLY-MANAGED | _(c?test|xxtest|ctypes_test).*\.so | xxlimited.*\.so
     | (readline|nis|ossaudiodev)\..*\.so)$""",
     re.VERBOSE,
@@ -89,14 +90,14 @@ def main():
             add_runtime(files, options.prefix)
         files.update(compiled(files, root))
         write_zip(options.output, files)
-        report(options.output, files, arch if interpreter else None)
+        report(options.output, files, interpreter, options.kind)
     except (Refused, OSError) as error:
         sys.exit(f"{os.path.basename(__file__)}: {error}")
 
 
 def compiler(interpreter):
     """The Python that compiles for this one: itself, or where it does not run, one of its version."""
-    if interpreter and interpreter.arch == this_machine():
+    if interpreter and interpreter.runs():
         return interpreter.executable
     if interpreter and interpreter.version != f"{sys.version_info[0]}.{sys.version_info[1]}":
         raise Refused(
@@ -306,13 +307,18 @@ def write_zip(output, files):
             os.remove(part)
 
 
-def report(output, files, arch):
+def report(output, files, interpreter=None, kind="function"):
     size = sum(len(content) for content, _ in files.values())
-    python = platform.python_version() if arch else f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if interpreter:
+        python = f"Python {interpreter.full_version()} for {interpreter.arch}"
+    else:
+        python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+        if kind == "layer":
+            python = f"compiled for {python}, no interpreter"
     print(
         f"{output}: {len(files)} files, {megabytes(os.path.getsize(output))}, "
         f"{megabytes(size)} unpacked (Lambda's limit for a function and its layers: 250 MB), "
-        f"Python {python}{' for ' + arch if arch else ''}"
+        f"{python}"
     )
     if size > LIMIT:
         note(f"warning: {megabytes(size)} unpacked is over Lambda's 250 MB: use a container image or remove files")
@@ -340,7 +346,7 @@ class Interpreter:
                 home = re.search(r"^home *= *(.*)/bin/?$", file.read(), re.MULTILINE)
             raise Refused(f"{prefix} is a virtual environment" + (f" of {home[1]}: use that" if home else ""))
         names = os.listdir(os.path.join(prefix, "bin")) if os.path.isdir(os.path.join(prefix, "bin")) else []
-        found = [n for n in names if re.fullmatch(r"python3\.\d+t?", n) and os.path.isfile(self.path("lib", n, "os.py"))]
+        found = [n for n in names if re.fullmatch(r"python3\.\d+t?", n) and self.stdlib(n)]
         if not found:
             raise Refused(f"no interpreter in {prefix}: it needs bin/python3.X and lib/python3.X/os.py")
         # Of several: the version that runs this, for PYTHON= names it; else the one that is python3.
@@ -366,9 +372,34 @@ class Interpreter:
     def path(self, *names):
         return os.path.join(self.prefix, *names)
 
+    def runs(self):
+        """Whether it runs on this machine: it is built for it, and finds a libc that is new enough."""
+        command = [self.executable, "-I", "-S", "-c", "import os"]
+        try:
+            return self.arch == this_machine() and not subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+        except OSError:
+            return False
+
+    def full_version(self):
+        """With the third number, which the program or its library holds as a string where it does not run here."""
+        if os.path.realpath(self.executable) == os.path.realpath(sys.executable):
+            return platform.python_version()
+        libraries = [f"{folder}/lib{self.name}.so.1.0" for folder in self.own_folders()]
+        for path in [self.executable, *filter(os.path.isfile, libraries)]:
+            with open(path, "rb") as file:
+                found = re.search(rb"(?<![0-9.])(%s\.\d+[a-z0-9+]*)\0" % re.escape(self.version.encode()), file.read())
+            if found:
+                return found[1].decode()
+        return self.version
+
+    def stdlib(self, name):
+        """The folder of its standard library: lib64 on Amazon Linux, Fedora and their kin."""
+        folders = [self.path(lib, name) for lib in ("lib", "lib64")]
+        return next((folder for folder in folders if os.path.isfile(os.path.join(folder, "os.py"))), None)
+
     def files(self):
-        stdlib = f"lib/{self.name}"
-        tree = read_tree(self.path(stdlib), lambda p: UNUSED.match(os.path.basename(p)) or LEFTOVERS.match(os.path.basename(p)))
+        stdlib = os.path.relpath(self.stdlib(self.name), self.prefix)  # where it looks: lib64 stays lib64
+        tree = read_tree(self.stdlib(self.name), lambda p: UNUSED.match(os.path.basename(p)) or LEFTOVERS.match(os.path.basename(p)))
         files = {f"{stdlib}/{name}": (content, False) for name, (content, _) in tree.items()}
         with open(self.executable, "rb") as file:
             files["bin/python3"] = file.read(), True
@@ -406,21 +437,45 @@ class Interpreter:
                         if inner and inner.arch == self.arch:
                             found[f"lib/{library}"] = content, False
                             queue.append((library, inner))
-                            if folder != self.path("lib"):
+                            if folder not in self.own_folders():
                                 foreign.append(library)
                             break
                 else:
                     missing.append(f"{library} (wanted by {user})")
+        self.refuse_newer_glibc({"bin/python3": files["bin/python3"], **found})
         if foreign:
             note(f"copied from this machine into lib/: {', '.join(sorted(foreign))}")
         if missing:
-            note(f"warning: not found on this machine, and importing what wants them may fail: {some(set(missing))}")
+            where = "the prefix" if self.has_own_system() else "this machine"
+            note(f"warning: not found on {where}, and importing what wants them may fail: {some(set(missing))}")
         return found
 
+    def refuse_newer_glibc(self, files):
+        """A module that wants one is missed by who imports it; the interpreter would not start."""
+        for name, (content, _) in files.items():
+            elf = Elf.read(content) if re.match(r"bin/python3$|lib/libpython", name) else None
+            if elf and elf.glibc > GLIBC and not os.environ.get("FORCE"):
+                raise Refused(
+                    f"{os.path.basename(name)} in {self.prefix} wants glibc {'.'.join(map(str, elf.glibc))}, and Lambda has 2.34: "
+                    f"take a Python built for older systems (uv python install {self.version}), or FORCE=1 to build all the same"
+                )
+
+    def own_folders(self):
+        """Where the prefix has libraries; ROOT/usr of another system has some in ROOT as well."""
+        root = os.path.dirname(self.prefix) if os.path.basename(self.prefix) == "usr" else ""
+        prefixes = [self.prefix] + ([root] if root.strip("/") else [])
+        return [os.path.join(p, lib) for p in prefixes for lib in ("lib", f"lib/{TRIPLETS[self.arch]}", "lib64")]
+
+    def has_own_system(self):
+        """Whether it is another system's root: its libraries are not to be mixed with this machine's."""
+        return self.prefix != "/usr" and any(os.path.isfile(os.path.join(folder, "libc.so.6")) for folder in self.own_folders())
+
     def library_folders(self):
+        if self.has_own_system():
+            return self.own_folders()
         triplet = TRIPLETS[self.arch]
         system = [f"/usr/local/lib/{triplet}", "/usr/local/lib", f"/lib/{triplet}", f"/usr/lib/{triplet}"]
-        return [self.path("lib")] + system + ["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
+        return self.own_folders() + system + ["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
 
 
 def strip(files, names, arch):

@@ -31,7 +31,7 @@ def build(*arguments, **environment):
     """Run package.py; its output and messages, with the exit status."""
     result = subprocess.run(
         [sys.executable, str(REPO / "tests/deploy/package.py"), *map(str, arguments)],
-        env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "FORCE": "1", **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,  # this Python may want any glibc
         universal_newlines=True, timeout=60,
     )
     return result.returncode, result.stdout
@@ -417,6 +417,28 @@ class RefusedPrefix(unittest.TestCase):
         self.prefix(self.elf)
         self.assertEqual(chosen(), f"python{VERSION}")
 
+    def test_newer_glibc_than_lambdas(self):
+        elf = re.sub(rb"\0GLIBC_2\.\d\d\0", b"\0GLIBC_2.99\0", self.elf)
+        words = "layer", "--prefix", self.prefix(elf), "--output", self.folder / "new.zip"
+        status, said = build(*words, FORCE="")
+        self.assertEqual((status, said.count("\n")), (1, 1), said)
+        self.assertIn("wants glibc 2.99, and Lambda has 2.34: take a Python built for older systems", said)
+        self.assertEqual(build(*words, FORCE="1")[0], 0)
+
+    def test_root_of_another_system(self):
+        """lib64 of Amazon Linux, the libraries of the root and none of this machine."""
+        (self.folder / "usr/lib64/python3.99").mkdir(parents=True)
+        (self.folder / "usr/lib64/python3.99/os.py").touch()
+        (self.folder / "usr/bin").mkdir()
+        (self.folder / "usr/bin/python3.99").write_bytes(self.elf)
+        found = package.Interpreter(str(self.folder / "usr"), self.ours)
+        self.assertEqual(found.stdlib(found.name), f"{self.folder}/usr/lib64/python3.99")
+        self.assertIn("/usr/lib", found.library_folders())
+        (self.folder / "usr/lib64/libc.so.6").touch()
+        self.assertEqual([path for path in found.library_folders() if not path.startswith(f"{self.folder}/")], [])
+        for inside in "usr/lib64", "lib64", "usr/lib/" + package.TRIPLETS[self.ours]:
+            self.assertIn(f"{self.folder}/{inside}", found.library_folders())
+
     def test_what_is_in_the_prefix(self):
         (self.prefix(self.elf) / "bin/python3").symlink_to(f"python{VERSION}")
         for inside in "bin", "bin/python3", f"bin/python{VERSION}":
@@ -472,6 +494,7 @@ class Make(unittest.TestCase):
     def test_dist_and_layer(self):
         self.make("dist", "layer", f"PYTHON={sys.executable}").check_returncode()
         self.assertIn("function.py", read(self.folder / "dist/function.zip"))
+        self.assertIn(f", compiled for Python {VERSION}, no interpreter\n", self.make("layer", f"PYTHON={sys.executable}").stdout)
         self.assertEqual(list(read(self.folder / "dist/layer.zip")), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
 
     def test_no_python_or_one_that_is_too_old(self):
