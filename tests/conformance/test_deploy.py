@@ -133,7 +133,7 @@ class Deploy(unittest.TestCase):
         self.assertEqual(self.aws("lambda").list_functions()["Functions"], [])
 
     def test_os_only_runtime_with_the_interpreter_in_the_layer(self):
-        self.made("create", "STACK=os-only", "BUCKET=os-only", f"PYTHON_PREFIX={sys.base_prefix}")
+        self.made("create", "STACK=os-only", "BUCKET=os-only", f"PYTHON_PREFIX={sys.base_prefix}", "FORCE=1")
         function = self.aws("lambda").get_function_configuration(FunctionName="os-only")
         self.assertEqual([function["Runtime"], function.get("Environment", {}).get("Variables", {})], ["provided.al2023", {}])
         self.assertEqual(sum("bin/python3" in files for files in self.uploads("os-only").values()), 1)
@@ -179,11 +179,13 @@ class Deploy(unittest.TestCase):
 
 
 class Template(unittest.TestCase):
-    def test_cfn_lint(self):
-        result = subprocess.run(
-            [f"{BIN}/cfn-lint", REPO / "tests/deploy/template.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.assertEqual((result.returncode, result.stdout), (0, ""))
+    if sys.version_info < (3, 15):  # cfn-lint 1.58 refuses later ones
+
+        def test_cfn_lint(self):
+            result = subprocess.run(
+                [f"{BIN}/cfn-lint", REPO / "tests/deploy/template.yaml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            self.assertEqual((result.returncode, result.stdout), (0, ""))
 
 
 if __name__ == "__main__":

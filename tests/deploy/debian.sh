@@ -3,6 +3,7 @@
 # nothing is installed. Needs root and a Debian machine.
 #
 #   debian.sh newest COMMAND ...    runs it, here, in the next Debian's root: python3.14 and python3.15
+#   debian.sh arm64 COMMAND ...     runs it, here, with a python3 first on PATH that is Debian's for arm64, run by qemu
 set -eu
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 
@@ -68,11 +69,25 @@ newest() {
     ' sh "$root" "$repo" "$@"
 }
 
-[ "$(id -u)" = 0 ] || fail "chroot needs root"
+arm64() {
+    unpack "$repo/build/qemu" bookworm "$(dpkg --print-architecture)" base-files qemu-user-static
+    unpack "$repo/build/arm64" bookworm arm64 base-files libc-bin python3-minimal python3.11-venv
+    root=$repo/build/arm64/root
+    mkdir -p "$repo/build/arm64/bin"
+    cat >"$repo/build/arm64/bin/python3" <<END
+#!/bin/sh
+exec "$repo/build/qemu/root/usr/bin/qemu-aarch64-static" -L "$root" "$root/usr/bin/python3.11" "\$@"
+END
+    chmod +x "$repo/build/arm64/bin/python3"
+    PATH=$repo/build/arm64/bin:$PATH exec "$@"
+}
+
+[ "$(id -u)" = 0 ] || fail "needs root"
 for program in apt-get dpkg-deb unshare; do
     command -v $program >/dev/null || fail "needs apt-get, dpkg-deb and unshare: run it on Debian"
 done
 case ${1-} in
 newest) shift && newest "$@" ;;
-*) fail "newest COMMAND ..." ;;
+arm64) shift && arm64 "$@" ;;
+*) fail "newest COMMAND ..., or arm64 COMMAND ..." ;;
 esac

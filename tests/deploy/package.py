@@ -376,7 +376,7 @@ class Interpreter:
         """Whether it runs on this machine: it is built for it, and finds a libc that is new enough."""
         command = [self.executable, "-I", "-S", "-c", "import os"]
         try:
-            return self.arch == this_machine() and not subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+            return self.arch == this_machine() and not subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
         except OSError:
             return False
 
