@@ -3,7 +3,7 @@
 # nothing is installed. Needs root and a Debian machine.
 #
 #   debian.sh newest COMMAND ...    runs it, here, in the next Debian's root: python3.14 and python3.15
-#   debian.sh arm64 COMMAND ...     runs it, here, with a python3 first on PATH that is Debian's for arm64, run by qemu
+#   debian.sh arm64 COMMAND ...     runs it, here; FUNCTION_PYTHON, which the tests heed, is Debian's arm64 Python, run by qemu
 set -eu
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 
@@ -79,7 +79,7 @@ arm64() {
 exec "$repo/build/qemu/root/usr/bin/qemu-aarch64-static" -L "$root" "$root/usr/bin/python3.11" "\$@"
 END
     chmod +x "$repo/build/arm64/bin/python3"
-    PATH=$repo/build/arm64/bin:$PATH exec "$@"
+    FUNCTION_PYTHON=$repo/build/arm64/bin/python3 exec "$@"
 }
 
 [ "$(id -u)" = 0 ] || fail "needs root"

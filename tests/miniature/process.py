@@ -48,14 +48,14 @@ class Lambda(Api):
     """A Runtime API and the process that it invokes; a context manager that leaves neither behind.
 
     task_root: the function's folder. env: variables over Lambda's own, None takes one away.
-    python: the interpreter that `python3` is on PATH. command: another runtime in place of bootstrap.
+    python: the interpreter that `python3` is on PATH; the variable FUNCTION_PYTHON names another for all. command: another runtime in place of bootstrap.
     prefix: the API lives under this path, and its address is a URL. start=False: `start()` does it later.
     telemetry: `_LAMBDA_TELEMETRY_LOG_FD` is open, `frames` has what came. log_sockets: the same for
     `_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET` and `worker_logs`. echo: `log` has stderr too, and echo(bytes) gets it as it comes;
     echo(bytes, request) gets the bodies, with `condition` held.
     """
 
-    def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=sys.executable,
+    def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=os.environ.get("FUNCTION_PYTHON") or sys.executable,
                  bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
                  log_sockets=False, echo=None):
         super().__init__(handler, prefix, timeout)
