@@ -109,7 +109,7 @@ class Layer(unittest.TestCase):
             run(root, USE)
             imported = set(run(root, IMPORT_ALL).split())
         there = subprocess.run([sys.executable, "-I", "-c", IMPORT_ALL], stdout=subprocess.PIPE, text=True, check=True).stdout
-        unused = {"_curses", "_curses_panel", "_pyrepl", "_remote_debugging", "curses", "lib2to3", "venv", "_tkinter", "ensurepip", "nis", "ossaudiodev", "pydoc_data", "readline", "tkinter", "turtle", "turtledemo"}
+        unused = {"_curses", "_curses_panel", "_remote_debugging", "curses", "lib2to3", "venv", "_tkinter", "ensurepip", "nis", "ossaudiodev", "pydoc_data", "readline", "tkinter", "turtle", "turtledemo"}
         lost = {name for name in set(there.split()) - imported - unused if not re.match("_test|_xxtest|_ctypes_test|xxlimited", name)}
         self.assertEqual(lost, set())
         self.assertGreater(len(imported), 200)

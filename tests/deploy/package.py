@@ -35,11 +35,12 @@ LEFTOVERS = re.compile(
     | \.(mypy|pytest|ruff)_cache | \.DS_Store | \.coverage | .*~ | .*\.sw[op])$""",
     re.VERBOSE,
 )
-# An interpreter: what no function uses (`sampling` is profiling's; cProfile is made of the rest). readline (GPL, for terminals), nis and
+# An interpreter: what no function uses. `sampling` is profiling's, whose rest cProfile needs, and pdb needs
+# _pyrepl. readline (GPL, for terminals), nis and
 # ossaudiodev would each bring libraries of the build machine along.
 UNUSED = re.compile(
     r"""(tests? | idle_test | idlelib | turtledemo | turtle\.py | tkinter | _?tkinter\..*
-    | ensurepip | venv | lib2to3 | _pyrepl | _?curses(_panel)?(\..*\.so)? | pydoc_data
+    | ensurepip | venv | lib2to3 | _?curses(_panel)?(\..*\.so)? | pydoc_data
     | sampling | _remote_debugging\..*\.so | site-packages | dist-packages | config-.* | .*\.a
     | EXTERNALLY-MANAGED | _(c?test|xxtest|ctypes_test).*\.so | xxlimited.*\.so
     | (readline|nis|ossaudiodev)\..*\.so)$""",
