@@ -54,14 +54,20 @@ _FAILED_AFTER_RESTORE = 65
 _INTERRUPTED = 130  # Ctrl-C
 
 
-def run(handler: "Handler") -> "NoReturn":
+def run(handler: "Handler") -> None:
     """Serve invocations with `handler(event, context)` until Lambda ends the process.
 
     For a script that is its own bootstrap. The handler may be any callable: what it returns goes
     out as JSON (bytes as they are), an awaitable is awaited, an iterator or async iterator is
     streamed. Raises SystemExit: with status 1 when the Runtime API cannot be reached or
     misbehaves, and when the handler does.
+
+    Returns at once in a child of multiprocessing or a subinterpreter, which runs the script again
+    for the functions in it: the runtime is there already.
     """
+    for name in ("__mp_main__", "<fake __main__>"):  # what the script is called there
+        if getattr(sys.modules.get(name), "__name__", None) == name:
+            return
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if not getattr(stream, "write_through", True):  # make it unbuffered, as `python -u` does
@@ -77,9 +83,16 @@ def main() -> "NoReturn":
 
     def find_handler() -> "Handler":
         os.chdir(task_root)
-        return _get_handler(os.environ.get("_HANDLER", ""))
+        name = os.environ.get("_HANDLER")
+        if name is None:
+            message = "_HANDLER is not set: it names the handler, as in function.handler"
+            raise _Fault("Runtime.MalformedHandlerName", message)
+        return _get_handler(name)
 
     sys.argv[:] = [__file__]
+    # `python -c` sets none, and a program without it passes for an interactive session: dotenv
+    # would look for .env in the wrong folder, pandas would shorten what it prints.
+    sys.modules["__main__"].__file__ = __file__
     _set_path(task_root)
     _live(find_handler)
 
@@ -146,6 +159,7 @@ class _Process:
 
 
 _process = _Process()
+_this_module = sys.modules[__name__]
 
 # The invocation whose code runs here. It follows the function's tasks, and its threads where
 # Python hands the context on (asyncio.to_thread, contextvars.copy_context).
@@ -167,10 +181,8 @@ def _serve(
     client.connection.open()  # now: the function may use up all descriptors
     clients = [client]
     os.register_at_fork(after_in_child=lambda: _let_go_in_child(clients))
-    if "logging" in sys.modules:
-        _set_up_logging()
-    else:
-        sys.meta_path.insert(0, _LoggingHook())
+    changes = {"logging": _set_up_logging, "multiprocessing.spawn": _prepare_for_children}
+    sys.meta_path.insert(0, _ImportHook(changes))
     try:
         handler = find_handler()
         is_async = _is_async(handler)
@@ -193,10 +205,35 @@ def _serve(
 
 def _set_path(task_root: str) -> None:
     """sys.path as Lambda has it: the function, the layers, the interpreter's own."""
-    own_folder = os.path.dirname(__file__)
     site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-    rest = [path for path in sys.path if path not in ("", own_folder)]
-    sys.path[:] = [task_root, site_packages, "/opt/python", *rest]
+    first = [task_root, site_packages, "/opt/python"]
+    rest = [path for path in sys.path if path]  # "" is the current directory, which `python -c` puts there
+    sys.path[:] = [*first, *rest]
+    _make_room(first)
+
+
+def _make_room(folders: "list[str]") -> None:
+    """Let the function have a `runtime.py` or `runtime/` of its own in one of these folders.
+
+    A module or package takes the name over. A folder of modules without `__init__.py` is joined to
+    this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
+    """
+    from _frozen_importlib_external import PathFinder
+
+    portions = []
+    for folder in folders:
+        spec = PathFinder.find_spec(__name__, [folder])
+        if spec is None:
+            continue
+        if spec.origin and os.path.realpath(spec.origin) != os.path.realpath(__file__):
+            del sys.modules[__name__]
+            # What is pickled is found by the name of its module: here it has another (_ImportHook).
+            for kind in (LambdaContext, CognitoIdentity, ClientContext, Client):
+                kind.__module__ = "awslambdaric.lambda_context"
+            return
+        portions.append(f"{folder}/{__name__}")
+    if any(map(os.path.isdir, portions)):
+        globals()["__path__"] = portions
 
 
 def _fail_init(
@@ -690,7 +727,7 @@ def _get_handler(name: str) -> "Handler":
         message = f"Bad handler '{name}': not enough values to unpack (expected 2, got 1)"
         raise _Fault("Runtime.MalformedHandlerName", message)
     dotted = module_name.replace("/", ".")
-    if dotted.partition(".")[0] in (*sys.builtin_module_names, __name__):
+    if dotted.partition(".")[0] in sys.builtin_module_names or sys.modules.get(dotted) is _this_module:
         message = f"Cannot use built-in module {module_name} as a handler module"
         raise _Fault("Runtime.BuiltInModuleConflict", message)
     try:
@@ -712,9 +749,95 @@ def _get_handler(name: str) -> "Handler":
 
 def _is_async(handler: object) -> bool:
     """Whether calling it gives a coroutine or an async generator, as far as can be told."""
-    handler = getattr(handler, "func", handler)  # functools.partial
-    code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
-    return bool(getattr(code, "co_flags", 0) & 0x280)  # CO_COROUTINE, CO_ASYNC_GENERATOR
+    partial = getattr(sys.modules.get("functools"), "partial", ())
+    while isinstance(handler, partial):
+        handler = handler.func  # type: ignore[attr-defined]
+    # __class__ and not type(): a decorator's proxy (wrapt) has that of the function in it. Attributes
+    # of other objects are not asked for: a handler with a __getattr__ may answer anything.
+    if handler.__class__.__name__ not in ("function", "method", "cython_function_or_method"):
+        handler = type(handler).__call__
+    code: "Any" = getattr(handler, "__code__", None)
+    is_code = isinstance(code, type(_is_async.__code__))
+    return is_code and bool(code.co_flags & 0x280)  # CO_COROUTINE, CO_ASYNC_GENERATOR
+
+
+def _has(kind: type, *names: str) -> bool:
+    """Whether a type has one of these methods, looked for where the interpreter looks.
+
+    hasattr() would ask an object's own attributes, and of a type its metaclass: both may answer anything.
+    """
+    return any(name in vars(base) for base in kind.__mro__ for name in names)
+
+
+class _ImportHook:
+    """A finder that comes first on sys.meta_path: it sees each import of a module that is not there yet.
+
+    Some modules are changed when the function imports them, before the first line that uses them;
+    to import them here would cost each cold start 15 ms. And `awslambdaric.lambda_context`, which
+    functions import for a type annotation, is this module: its LambdaContext is what they get.
+    `awslambdaric` and `awslambdaric.bootstrap`, where CodeGuru's profiler looks for the function
+    that finds the handler, are made up where the package is not installed.
+    """
+
+    def __init__(self, set_up: "dict[str, Callable[[], None]]") -> None:
+        # By the name of a module, what changes it.
+        self.set_up = {name: change for name, change in set_up.items() if name not in sys.modules}
+        for name in set_up.keys() - self.set_up:
+            set_up[name]()
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        change = self.set_up.get(name)
+        is_awslambdaric = name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context")
+        if change is None and not is_awslambdaric:
+            return None
+        spec = None
+        if name != "awslambdaric.lambda_context":
+            others = [each for each in sys.meta_path if each is not self and hasattr(each, "find_spec")]
+            specs = (each.find_spec(name, path, target) for each in others)
+            spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None and is_awslambdaric:
+            loader: "Any" = self
+            return type(__spec__)(name, loader, is_package=name == "awslambdaric")
+        load = getattr(spec and spec.loader, "exec_module", None)
+        if change is None or load is None:
+            return spec
+
+        def load_and_change(module: "Any") -> None:
+            del self.set_up[name]
+            spec.loader.exec_module = load  # type: ignore[union-attr, method-assign]
+            load(module)
+            change()
+
+        spec.loader.exec_module = load_and_change  # type: ignore[union-attr, method-assign]
+        return spec
+
+    def create_module(self, spec: "Any") -> None:
+        """Nothing: awslambdaric is a module like any other, and empty."""
+
+    def exec_module(self, module: "Any") -> None:
+        if module.__name__ != "awslambdaric":
+            sys.modules[module.__name__] = _this_module
+
+
+def _prepare_for_children() -> None:
+    """Have children that multiprocessing does not fork find this module, wherever it lies.
+
+    They get sys.path, and run the main script again: of a function that bootstrap has started
+    there is none. The folder comes last there, so that a `runtime` of the function's own is found.
+    """
+    spawn: "Any" = sys.modules["multiprocessing.spawn"]
+    get_preparation_data = getattr(spawn, "get_preparation_data", None)
+    if get_preparation_data is None:
+        return  # a module of the function's own that bears the name
+
+    def get_data(name: str) -> "dict[str, Any]":
+        data: "dict[str, Any]" = get_preparation_data(name)
+        if data.get("init_main_from_path") == os.path.normpath(__file__):  # as main() has set it
+            del data["init_main_from_path"]
+        data["sys_path"] = [*data["sys_path"], os.path.dirname(__file__)]
+        return data
+
+    spawn.get_preparation_data = get_data
 
 
 # ---- JSON ------------------------------------------------------------------------------------
@@ -1053,31 +1176,6 @@ def _log_error(document: "ErrorDocument") -> None:
         _log("\n".join(lines), _frame_type(frame_type, 40))
 
 
-class _LoggingHook:
-    """Sets up the root logger when the function first imports logging, before its first line.
-
-    A finder on sys.meta_path, since an import of logging here would cost 15 ms of cold start.
-    """
-
-    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        if name != "logging":
-            return None
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next((spec for spec in specs if spec is not None), None)
-        load = getattr(spec and spec.loader, "exec_module", None)
-        if spec is None or load is None:
-            return spec
-
-        def load_and_set_up(module: "Any") -> None:
-            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-            spec.loader.exec_module = load  # type: ignore[union-attr, method-assign]
-            load(module)
-            _set_up_logging()
-
-        spec.loader.exec_module = load_and_set_up  # type: ignore[union-attr, method-assign]
-        return spec
-
-
 def _set_up_logging() -> None:
     """Give the root logger the handler, the format and the level that awslambdaric gives it."""
     import logging
@@ -1136,7 +1234,7 @@ def _set_up_logging() -> None:
     else:
         text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
         formatter = logging.Formatter(text, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
+    logging.Formatter.converter = time.gmtime  # of the function's own formatters too, whatever TZ says
     handler = LambdaLoggerHandler()
     handler.setFormatter(formatter)
     root = logging.getLogger()

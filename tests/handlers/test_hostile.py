@@ -558,15 +558,6 @@ class Modules(Test):
         files = dict.fromkeys(("linecache", "traceback", "base64", "tokenize", "warnings", "logging"), "raise SystemExit('mine')")
         self.survives("pass", **files)
 
-    def test_module_of_the_function_that_is_called_runtime(self):
-        """`runtime` is this runtime: a handler in a module of that name is refused, as those in built-in modules are."""
-        with function(runtime="def handler(event, context): return 'mine'") as root, Lambda(root, "runtime.handler") as aws:
-            self.assertEqual(aws.wait(), 1)
-            self.assertEqual(aws.init_error.json["errorType"], "Runtime.BuiltInModuleConflict")
-        source = "import runtime\ndef handler(event, context): return runtime.__doc__"
-        with function(function=source, runtime="mine = True") as root, Lambda(root) as aws:
-            self.assertIn("A Python runtime for AWS Lambda", aws.invoke().json)
-
     def test_asyncio_of_the_functions_own(self):
         """An async handler cannot run: the log says so, and the process ends or gives each invocation that error."""
         source = "async def handler(event, context): return event"

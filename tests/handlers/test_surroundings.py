@@ -1,0 +1,190 @@
+"""What a function finds around it: the main module, the clock of its logs, the names of its modules."""
+
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+from miniature import REPO, Lambda, function
+
+
+def answer(source, event=None, handler="function.handler", env=None, files=None, **how):
+    """What a function gives for an event."""
+    with function(function=source, **(files or {})) as root, Lambda(root, handler, env=env, **how) as aws:
+        return aws.invoke(event).json
+
+
+class Main(unittest.TestCase):
+    def test_it_has_a_file(self):
+        source = """
+            import os, sys, __main__
+
+            def handler(event, context):
+                return [os.path.basename(__main__.__file__), os.path.isfile(__main__.__file__), __main__.__file__ == sys.argv[0]]
+        """
+        self.assertEqual(answer(source), ["runtime.py", True, True])
+
+
+class Clock(unittest.TestCase):
+    def test_formatters_of_the_functions_own_are_in_utc(self):
+        source = """
+            import logging
+
+            class Mine(logging.Formatter):
+                pass
+
+            class Local(logging.Formatter):
+                converter = __import__("time").localtime
+
+            record = logging.makeLogRecord({"created": 0.0})
+
+            def handler(event, context):
+                return [each("%(asctime)s", "%H").format(record) for each in (logging.Formatter, Mine, Local)]
+        """
+        for form in "Text", "JSON":
+            env = {"TZ": "Asia/Tokyo", "AWS_LAMBDA_LOG_FORMAT": form}
+            self.assertEqual(answer(source, env=env), ["00", "00", "09"])
+
+
+class Awslambdaric(unittest.TestCase):
+    """Functions import its context for a type annotation; CodeGuru's profiler asks it for the handler."""
+
+    def test_where_it_is_not_installed(self):
+        source = """
+            import sys
+            from awslambdaric.lambda_context import LambdaContext
+            import awslambdaric.bootstrap
+
+            def other(event: dict, context: LambdaContext):
+                return "other"
+
+            def handler(event: dict, context: LambdaContext):
+                bootstrap = sys.modules["__main__"].bootstrap
+                return [
+                    type(context) is LambdaContext,
+                    awslambdaric.bootstrap is bootstrap is sys.modules["awslambdaric.bootstrap"],
+                    bootstrap.__name__, bootstrap.__spec__.name,
+                    awslambdaric.bootstrap._get_handler("function.other")(None, None),
+                ]
+        """
+        self.assertEqual(answer(source), [True, True, "runtime", "runtime", "other"])
+
+    def test_nothing_else_is_made_up(self):
+        source = """
+            import importlib
+
+            def handler(event, context):
+                try:
+                    importlib.import_module(event)
+                except ImportError as error:
+                    return [type(error).__name__, error.name]
+        """
+        for name in "awslambdaric.lambda_runtime_client", "awslambdaricx", "bootstrap":
+            self.assertEqual(answer(source, name), ["ModuleNotFoundError", name])
+
+    def test_where_it_is_installed(self):
+        """The context that the handler gets is an instance of the class, whoever asks which."""
+        source = """
+            import awslambdaric.bootstrap
+            from awslambdaric.lambda_context import LambdaContext
+
+            def handler(event, context):
+                return [isinstance(context, LambdaContext), awslambdaric.MINE, awslambdaric.bootstrap.MINE]
+        """
+        files = {
+            "awslambdaric/__init__.py": "MINE = 1",
+            "awslambdaric/bootstrap.py": "from .lambda_context import LambdaContext; MINE = 2",
+            "awslambdaric/lambda_context.py": "class LambdaContext: pass",
+        }
+        self.assertEqual(answer(source, files=files), [True, 1, 2])
+
+
+class Named(unittest.TestCase):
+    """Modules of the function's own that are called `runtime`, where this one lies elsewhere and where it lies among them."""
+
+    HANDLER = "def handler(event, context): return __name__"
+
+    def setUp(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="function-"))
+        self.addCleanup(shutil.rmtree, self.root)
+
+    def put(self, path, text):
+        path = self.root / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def together(self):
+        """bootstrap and runtime.py in the function's folder, as in its zip."""
+        for name in "bootstrap", "runtime.py":
+            shutil.copy(REPO / name, self.root)
+
+    def answer(self, handler="function.handler", **how):
+        with Lambda(self.root, handler, **how) as aws:
+            return aws.invoke().json
+
+    def test_module(self):
+        self.put("runtime.py", self.HANDLER + "\nmine = True\nimport pickle\ndef pickled(event, context): return repr(pickle.loads(pickle.dumps(context)))")
+        self.assertEqual(self.answer("runtime.handler"), "runtime")
+        self.assertRegex(self.answer("runtime.pickled"), r"^LambdaContext\(\[aws_request_id=")
+        self.put("function.py", "import runtime\ndef handler(event, context): return runtime.mine")
+        self.assertIs(self.answer(), True)
+
+    def test_package(self):
+        self.put("runtime/__init__.py", self.HANDLER)
+        self.put("runtime/app.py", self.HANDLER)
+        for how in {}, {"bootstrap": self.root / "bootstrap"}:
+            if how:
+                self.together()
+            self.assertEqual(self.answer("runtime.handler", **how), "runtime")
+            self.assertEqual(self.answer("runtime/app.handler", **how), "runtime.app")
+
+    def test_folder(self):
+        """Without __init__.py: both are found, this module's names and the folder's modules."""
+        self.put("runtime/app.py", self.HANDLER)
+        self.put("runtime/deep/app.py", self.HANDLER)
+        self.put("function.py", "import runtime.app, runtime.deep.app\ndef handler(event, context): return isinstance(context, runtime.LambdaContext)")
+        for how in {}, {"bootstrap": self.root / "bootstrap"}:
+            if how:
+                self.together()
+            self.assertEqual(self.answer("runtime/app.handler", **how), "runtime.app")
+            self.assertEqual(self.answer("runtime.deep.app.handler", **how), "runtime.deep.app")
+            self.assertIs(self.answer(**how), True)
+
+    def test_errors_name_the_functions_frames(self):
+        self.put("runtime.py", "def handler(event, context): raise ValueError")
+        with Lambda(self.root, "runtime.handler") as aws:
+            self.assertEqual(aws.invoke().json["stackTrace"], [
+                f'  File "{self.root}/runtime.py", line 1, in handler\n    def handler(event, context): raise ValueError\n'
+            ])
+
+    def test_without_one_it_is_this_module(self):
+        self.put("function.py", """
+import sys, pickle
+import runtime
+
+def handler(event, context):
+    return [runtime is sys.modules["__main__"].bootstrap, repr(pickle.loads(pickle.dumps(context))) == repr(context)]
+""")
+        self.assertEqual(self.answer(), [True, True])
+        self.together()
+        self.assertEqual(self.answer(bootstrap=self.root / "bootstrap"), [True, True])
+
+    def test_this_module_is_no_handlers_module(self):
+        self.put("function.py", "")
+        with Lambda(self.root, "runtime.handler") as aws:
+            self.assertEqual(aws.wait(), 1)
+            self.assertEqual(aws.init_error.json["errorType"], "Runtime.BuiltInModuleConflict")
+
+
+class HandlersName(unittest.TestCase):
+    def test_missing(self):
+        with function(function="") as root, Lambda(root, env={"_HANDLER": None}) as aws:
+            self.assertEqual(aws.wait(), 1)
+            document = aws.init_error.json
+            self.assertEqual(document["errorType"], "Runtime.MalformedHandlerName")
+            self.assertIn("_HANDLER is not set", document["errorMessage"])
+            self.assertIn("_HANDLER is not set", aws.log)
+
+
+if __name__ == "__main__":
+    unittest.main()

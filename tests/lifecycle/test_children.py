@@ -1,0 +1,104 @@
+"""Children that multiprocessing starts without a fork: they find the function's modules and do not become runtimes."""
+
+import multiprocessing
+import pathlib
+import sys
+import textwrap
+import unittest
+
+from miniature import REPO, Lambda, function
+
+METHODS = [method for method in multiprocessing.get_all_start_methods() if method != "fork"]
+
+# A child may start before its parent is asked: what it says comes through a pipe.
+FUNCTION = """
+    import multiprocessing, os, sys
+
+    def work(pipe):
+        import __main__, runtime
+        pipe.send([os.getpid() != parent_of(), hasattr(runtime, "run"), getattr(__main__, "__file__", None), runtime.__name__])
+
+    def parent_of():
+        return os.getppid()
+
+    def handler(event, context):
+        start = multiprocessing.get_context(event)
+        ours, theirs = start.Pipe()
+        child = start.Process(target=work, args=(theirs,))
+        child.start()
+        theirs.close()
+        answer = ours.recv()
+        child.join()
+        return [*answer, child.exitcode]
+"""
+
+# No `if __name__ == "__main__"`: on Lambda nobody needed it.
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(REPO)!r})
+
+{{function}}
+
+import runtime
+runtime.run(handler)
+reached = True
+"""
+
+
+def polls(aws):
+    return [request.kind for request in aws.requests].count("next")
+
+
+class Children(unittest.TestCase):
+    def test_of_a_function(self):
+        with function(function=FUNCTION) as root, Lambda(root) as aws:
+            for method in METHODS:
+                with self.subTest(method):
+                    # Nothing of the parent's main module is run again.
+                    self.assertEqual(aws.invoke(method).json, [True, True, None, "runtime", 0])
+            self.assertNotIn("Traceback", aws.stderr)
+
+    def test_of_a_function_with_a_runtime_of_its_own(self):
+        source = FUNCTION.replace('hasattr(runtime, "run")', "runtime.mine")
+        with function(function=source, runtime="mine = True") as root, Lambda(root) as aws:
+            for method in METHODS:
+                self.assertEqual(aws.invoke(method).json, [True, True, None, "runtime", 0])
+
+    def test_of_a_script_that_is_its_own_bootstrap(self):
+        script = SCRIPT.format(function=textwrap.dedent(FUNCTION))
+        with function(**{"script.py": script}) as root:
+            path = str(pathlib.Path(root, "script.py"))
+            with Lambda(root, command=[sys.executable, path]) as aws:
+                for number, method in enumerate(METHODS, 1):
+                    with self.subTest(method):
+                        *answer, status = aws.invoke(method).json
+                        self.assertEqual((answer[1], answer[3], status), (True, "runtime", 0))
+                        aws.wait_for(lambda: aws.polling == 1)
+                        self.assertEqual(polls(aws), number + 1)
+
+    @unittest.skipIf(sys.version_info < (3, 14), "subinterpreters run the main script from Python 3.14 on")
+    def test_subinterpreters_of_a_script(self):
+        source = f"""
+            import sys
+            sys.path.insert(0, {str(REPO)!r})
+            import runtime
+
+            def work(number):
+                return number + 1
+
+            def handler(event, context):
+                from concurrent.futures import InterpreterPoolExecutor
+
+                with InterpreterPoolExecutor(1) as pool:
+                    return pool.submit(work, event).result()
+
+            runtime.run(handler)
+        """
+        with function(**{"script.py": source}) as root, Lambda(root, command=[sys.executable, f"{root}/script.py"]) as aws:
+            self.assertEqual(aws.invoke(1).json, 2)
+            aws.wait_for(lambda: aws.polling == 1)
+            self.assertEqual(polls(aws), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
