@@ -429,8 +429,7 @@ async def _call_function(request_handler: "Handler", invocation: "_Invocation") 
         if kind in _BUFFERED_TYPES:
             return invocation.response(result)
         answering: "Awaitable[SendAnswer]" = invocation.answer(result)
-        needs_loop = hasattr(kind, "__await__") or hasattr(kind, "__aiter__")
-        if needs_loop and invocation.client.connection.loop is None:
+        if _has(kind, "__await__", "__aiter__") and invocation.client.connection.loop is None:
             await _EventLoopNeeded()  # the connection then is on one
             event_loop: "Any" = invocation.client.connection.loop
             answering = event_loop.create_task(answering)
@@ -507,9 +506,9 @@ class _Invocation:
         everything, `__await__` included.
         """
         try:
-            if hasattr(type(result), "__await__"):
+            if _has(type(result), "__await__"):
                 result = await result
-            if hasattr(type(result), "__aiter__") or hasattr(type(result), "__next__"):
+            if _has(type(result), "__aiter__", "__next__"):
                 return await self.stream(result)
             return self.response(result)
         except BaseException as exception:
@@ -534,7 +533,7 @@ class _Invocation:
         """
         stream = _ResponseStream(self.client, self.request_id, self.invocation_id)
         try:
-            is_async = hasattr(type(chunks), "__aiter__")
+            is_async = _has(type(chunks), "__aiter__")
             if is_async:
                 chunks = chunks.__aiter__()
             try:
@@ -543,13 +542,13 @@ class _Invocation:
                         chunk = await chunks.__anext__() if is_async else next(chunks)
                     except (StopIteration, StopAsyncIteration):
                         break
-                    is_metadata = isinstance(chunk, dict) and not stream.has_begun
+                    is_metadata = isinstance(chunk, _DICTS) and not stream.has_begun
                     data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
                     if data:
                         await stream.write(data, is_metadata)
                     chunk = data = b""  # the function may want to resize a buffer that it has sent
             finally:
-                await _close(chunks)
+                await _close(chunks, is_async)
         except _HungUp:
             pass  # the stream says so at its end
         except BaseException as exception:
@@ -583,18 +582,20 @@ def _chunk_bytes(chunk: "Any") -> "Buffer":
     except UnicodeError as exception:
         reason = str(exception)
     except (TypeError, ValueError):
-        hint = " (the metadata comes first)" if isinstance(chunk, dict) else ""
+        hint = " (the metadata comes first)" if isinstance(chunk, _DICTS) else ""
         reason = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}{hint}"
     raise _Fault("Runtime.MarshalError", f"Unable to marshal response: {reason}")
 
 
-async def _close(chunks: "Any") -> None:
+async def _close(chunks: "Any", is_async: bool) -> None:
     """Close a generator or a file, so that its `finally` runs now and not when it is collected."""
     try:
-        if hasattr(chunks, "aclose"):
-            await chunks.aclose()
-        elif hasattr(chunks, "close"):
-            chunks.close()
+        close = getattr(chunks, "aclose", None) if is_async else None
+        if not callable(close):
+            close = getattr(chunks, "close", None)
+        result: "Any" = close() if callable(close) else None
+        if is_async and _has(type(result), "__await__"):
+            await result
     except BaseException as exception:
         _report_error(exception)
 
@@ -898,6 +899,8 @@ def _encode_string_or_digits(value: str) -> str:
 
 
 _SCALARS = frozenset((str, int, float, bool, type(None)))
+# frozendict, from Python 3.15 on, is no subclass of dict.
+_DICTS: "tuple[type, ...]" = (dict, getattr(sys.modules["builtins"], "frozendict", dict))
 _encode = _make_encoder(_json.encode_basestring)
 _encode_exact = _make_encoder(_encode_string_or_digits)
 
@@ -933,13 +936,12 @@ def _to_builtin(value: "Any", parents: "tuple[int, ...]") -> "Any":
     if id(value) in parents:
         raise ValueError("Circular reference detected")
     parents += (id(value),)
-    as_dict = getattr(value, "_asdict", None)
-    if callable(as_dict):
-        value = as_dict()
-    if isinstance(value, dict):
+    if _has(value.__class__, "_asdict") and callable(value._asdict):  # a named tuple
+        value = value._asdict()
+    if isinstance(value, _DICTS):
         return {
             key.decode() if isinstance(key, bytes) else key: _to_builtin(item, parents)
-            for key, item in value.items()
+            for key, item in value.items()  # type: ignore[attr-defined]
         }
     if isinstance(value, (list, tuple)):
         return [_to_builtin(item, parents) for item in value]
