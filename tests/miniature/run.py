@@ -7,6 +7,7 @@ The event is in the variable EVENT, the seconds that it may take in TIMEOUT.
 
 import base64
 import contextlib
+import difflib
 import json
 import math
 import os
@@ -89,6 +90,31 @@ def top_level(path):
     bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     functions = [child.get_name() for child in table.get_children() if isinstance(child, symtable.Function)]
     return bound, [name for name in functions if name in bound and not name.startswith("_")]
+
+
+def near_miss(folder, handler, error_type):
+    """What to write in place of a HANDLER that names nothing, from what the folder has; None if it is not to blame."""
+    plain = re.sub(r"^\./|\(.*\)$", "", handler).replace(":", ".")
+    file, _, name = re.sub(r"\.py\b", "", plain).rpartition(".")
+    files = {path.relative_to(folder).as_posix()[:-3].removesuffix("/__init__") for path in pathlib.Path(folder).rglob("*.py")}
+    module = file.replace(".", "/")
+    if not file or not name:
+        hint = "it is file.function, as in function.handler"
+    elif error_type not in ("Runtime.HandlerNotFound", "Runtime.ImportModuleError", "Runtime.MalformedHandlerName"):
+        return None
+    elif module not in files:
+        close = difflib.get_close_matches(module, sorted(files), 1)
+        hint = f"there is no {module}.py" + (f": HANDLER={close[0]}.{name}?" if close else "")
+    else:
+        path = os.path.join(folder, module)
+        bound, functions = top_level(f"{path}.py" if os.path.isfile(f"{path}.py") else f"{path}/__init__.py")
+        close = [name] if name in bound else difflib.get_close_matches(name, functions, 1)
+        right = f"{file}.{close[0]}" if close else None
+        if right == handler:
+            return None  # it is there: its import, or what it imports, has failed
+        defines = f"{module}.py defines {', '.join(functions) or 'no function'}"
+        hint = (defines if name not in bound else "it is file.function") + (f": HANDLER={right}?" if right else "")
+    return f"HANDLER={handler}: {hint}"
 
 
 def read_event(given, folder):
@@ -223,7 +249,7 @@ def what_went_wrong(aws, request_id, answer, in_time):
     """The line that Lambda writes into the log of a function that did not go on to the next invocation; or a hint."""
     file, _, name = aws.handler.rpartition(".")
     if answer and answer.kind not in ("response", "error"):  # of the init or restore: the log says it
-        return None if file and name else f"HANDLER={aws.handler}: it is file.function, as in function.handler"
+        return near_miss(aws.task_root, aws.handler, answer.json["errorType"])
     if exited(aws, answer):
         status = aws.status
         if status == 0:

@@ -269,6 +269,38 @@ class Failure(unittest.TestCase):
                     hint = f"HANDLER={handler}: it is file.function, as in function.handler"
                     self.assertRegex(ran.stderr, rf"(?s)\A\[ERROR\] .*\n{hint}\nREPORT ")
 
+    def test_names_that_are_nearly_right(self):
+        """The hint is make run's; the log is Lambda's."""
+        files = {
+            "ok": "import json\ndef handler(event, context): return 1\ndef other(): pass\nhandlers = {}",
+            "shop/orders": "def place(event, context): return 1",
+            "package/__init__.py": "def handler(event, context): return 1",
+            "empty": "x = 1",
+            "needs": "import missing\ndef handler(event, context): return 1",
+        }
+        hints = {
+            "ok.py.handler": "it is file.function: HANDLER=ok.handler?",
+            "ok:handler": "it is file.function: HANDLER=ok.handler?",
+            "ok.handler()": "it is file.function: HANDLER=ok.handler?",
+            "./ok.handler": "it is file.function: HANDLER=ok.handler?",
+            "ok.hander": "ok.py defines handler, other: HANDLER=ok.handler?",
+            "ok.lambda_function": "ok.py defines handler, other",
+            "okay.handler": "there is no okay.py: HANDLER=ok.handler?",
+            "shop/orders.plcae": "shop/orders.py defines place: HANDLER=shop/orders.place?",
+            "shop.order.place": "there is no shop/order.py: HANDLER=shop/orders.place?",
+            "empty.handler": "empty.py defines no function",
+            "elsewhere.handler": "there is no elsewhere.py",
+            "package.hndler": "package.py defines handler: HANDLER=package.handler?",
+            "needs.handler": None,
+        }
+        with function(**files) as root:
+            for handler, hint in hints.items():
+                with self.subTest(handler):
+                    ran = run(f"TASK_ROOT={root}", f"HANDLER={handler}")
+                    self.assertNotEqual(ran.returncode, 0)
+                    said = [line for line in ran.stderr.splitlines() if line.startswith("HANDLER=")]
+                    self.assertEqual(said, [f"HANDLER={handler}: {hint}"] if hint else [])
+
     def test_handler_for_a_folder_that_was_not_given(self):
         ran = run("HANDLER=orders.handler")
         self.assertRegex(ran.stderr, r"\ATASK_ROOT=tests/hello\n\[ERROR\] .* No module named 'orders'")
