@@ -74,6 +74,7 @@ def run(handler: "Handler") -> None:
             stream.flush()
             raw = open(descriptor, "wb", 0, closefd=False)
             setattr(sys, name, type(stream)(raw, stream.encoding, stream.errors, write_through=True))
+    _hook_imports()
     _live(lambda: handler)
 
 
@@ -181,8 +182,6 @@ def _serve(
     client.connection.open()  # now: the function may use up all descriptors
     clients = [client]
     os.register_at_fork(after_in_child=lambda: _let_go_in_child(clients))
-    changes = {"logging": _set_up_logging, "multiprocessing.spawn": _prepare_for_children}
-    sys.meta_path.insert(0, _ImportHook(changes))
     try:
         handler = find_handler()
         is_async = _is_async(handler)
@@ -204,12 +203,26 @@ def _serve(
 
 
 def _set_path(task_root: str) -> None:
-    """sys.path as Lambda has it: the function, the layers, the interpreter's own."""
+    """sys.path as Lambda has it: the function, the layers, AWS's SDK, the interpreter's own."""
     site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     first = [task_root, site_packages, "/opt/python"]
-    rest = [path for path in sys.path if path]  # "" is the current directory, which `python -c` puts there
-    sys.path[:] = [*first, *rest]
-    _make_room(first)
+    own = [path for path in sys.path if path]  # "" is the current directory, which `python -c` puts there
+    sdk = os.environ.pop("_RUNTIME_SDK", None)  # the folder of a managed runtime's bootstrap.py
+    if sdk is not None:
+        own = [sdk, *own] if sdk not in own else own
+        os.environ.setdefault("PYTHONPATH", sdk)  # for Pythons that the function starts
+    sys.path[:] = [*first, *own]
+    _hook_imports([path for path in own if path not in first])
+    for folder in first:
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        if any(name.endswith((".pth", ".start")) for name in names):
+            import site
+
+            site.addsitedir(folder)
+    _make_room([*first, *sys.path[len(first) + len(own) :]])
 
 
 def _make_room(folders: "list[str]") -> None:
@@ -770,29 +783,67 @@ def _has(kind: type, *names: str) -> bool:
     return any(name in vars(base) for base in kind.__mro__ for name in names)
 
 
+# What AWS's bootstrap.py and awslambdaric 4.2.2 import before the function's folder is on sys.path,
+# and what the interpreter has not imported before that: by the versions of Python.
+_IMPORTED_BEFORE_THE_FUNCTION = (
+    (
+        True,
+        "__future__ _decimal _json _weakrefset collections copyreg decimal enum functools importlib json keyword "
+        "linecache logging math numbers operator re reprlib string threading token traceback types warnings weakref",
+    ),
+    (sys.version_info < (3, 10), "heapq"),
+    (sys.version_info < (3, 11), "sre_compile sre_constants sre_parse"),
+    (sys.version_info >= (3, 11), "contextlib textwrap"),
+    (sys.version_info >= (3, 12), "_heapq _queue concurrent heapq queue"),  # polls in a thread
+    (sys.version_info[:2] != (3, 13), "tokenize"),
+    (sys.version_info[:2] in ((3, 13), (3, 14)), "_colorize"),
+    (sys.version_info >= (3, 14), "_py_warnings"),
+    (sys.version_info[:2] == (3, 14), "_opcode_metadata annotationlib ast copy dataclasses"),
+    (sys.version_info[:2] == (3, 14), "dis inspect opcode"),
+    (sys.version_info >= (3, 15), "ntpath pathlib"),
+)
+
+
+def _hook_imports(own_path: "Sequence[str]" = ()) -> None:
+    """Have a say in a few imports of the function's; `own_path` is the interpreter's part of sys.path."""
+    changes = {"logging": _set_up_logging, "multiprocessing.spawn": _prepare_for_children}
+    sys.meta_path.insert(0, _ImportHook(changes, own_path))
+
+
 class _ImportHook:
     """A finder that comes first on sys.meta_path: it sees each import of a module that is not there yet.
 
     Some modules are changed when the function imports them, before the first line that uses them;
-    to import them here would cost each cold start 15 ms. And `awslambdaric.lambda_context`, which
-    functions import for a type annotation, is this module: its LambdaContext is what they get.
-    `awslambdaric` and `awslambdaric.bootstrap`, where CodeGuru's profiler looks for the function
-    that finds the handler, are made up where the package is not installed.
+    to import them here would cost each cold start 15 ms.
+
+    What AWS's runtime has imported before the function comes from the interpreter, whatever lies
+    in the function's folder: there a `types.py` or `queue.py` is never found by that name.
+
+    And `awslambdaric.lambda_context`, which functions import for a type annotation, is this
+    module: its LambdaContext is what they get. `awslambdaric` and `awslambdaric.bootstrap`, where
+    CodeGuru's profiler looks for the function that finds the handler, are made up where the
+    package is not installed.
     """
 
-    def __init__(self, set_up: "dict[str, Callable[[], None]]") -> None:
-        # By the name of a module, what changes it.
-        self.set_up = {name: change for name, change in set_up.items() if name not in sys.modules}
-        for name in set_up.keys() - self.set_up:
-            set_up[name]()
+    def __init__(self, changes: "dict[str, Callable[[], None]]", own_path: "Sequence[str]") -> None:
+        self.changes = {name: change for name, change in changes.items() if name not in sys.modules}
+        for name in changes.keys() - self.changes:
+            changes[name]()
+        self.own_path = own_path
+        names = [name for holds, names in _IMPORTED_BEFORE_THE_FUNCTION if holds for name in names.split()]
+        self.from_own_path = frozenset(names if own_path else ()).difference(sys.builtin_module_names)
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        change = self.set_up.get(name)
+        change = self.changes.get(name)
         is_awslambdaric = name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context")
-        if change is None and not is_awslambdaric:
+        spec: "Any" = None
+        if name in self.from_own_path:
+            from _frozen_importlib_external import PathFinder
+
+            spec = PathFinder.find_spec(name, self.own_path, target)
+        elif change is None and not is_awslambdaric:
             return None
-        spec = None
-        if name != "awslambdaric.lambda_context":
+        elif name != "awslambdaric.lambda_context":
             others = [each for each in sys.meta_path if each is not self and hasattr(each, "find_spec")]
             specs = (each.find_spec(name, path, target) for each in others)
             spec = next((spec for spec in specs if spec is not None), None)
@@ -804,12 +855,12 @@ class _ImportHook:
             return spec
 
         def load_and_change(module: "Any") -> None:
-            del self.set_up[name]
-            spec.loader.exec_module = load  # type: ignore[union-attr, method-assign]
+            del self.changes[name]
+            spec.loader.exec_module = load
             load(module)
             change()
 
-        spec.loader.exec_module = load_and_change  # type: ignore[union-attr, method-assign]
+        spec.loader.exec_module = load_and_change
         return spec
 
     def create_module(self, spec: "Any") -> None:

@@ -497,15 +497,6 @@ class Imports(unittest.TestCase):
             for modules in at_import, after:
                 self.assertEqual(heavy & (set(modules) - set(own.split())), set())
 
-    def test_a_module_of_the_functions_own_called_logging(self):
-        source = """
-            import logging
-
-            def handler(event, context):
-                return logging.MINE
-        """
-        with function(function=source, logging="MINE = 1") as root, Lambda(root) as aws:
-            self.assertEqual(aws.invoke().json, 1)
 
 
 class Lost(unittest.TestCase):

@@ -2,10 +2,14 @@
 
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 import unittest
 
 from miniature import REPO, Lambda, function
+
+PACKAGES = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
 
 def answer(source, event=None, handler="function.handler", env=None, files=None, **how):
@@ -174,6 +178,146 @@ def handler(event, context):
         with Lambda(self.root, "runtime.handler") as aws:
             self.assertEqual(aws.wait(), 1)
             self.assertEqual(aws.init_error.json["errorType"], "Runtime.BuiltInModuleConflict")
+
+
+class LikePythons(unittest.TestCase):
+    """Modules of the function's own that are called like modules of the standard library."""
+
+    # Which of both the function gets, as on AWS: there these have been imported before the function's folder counts.
+    BEFORE = "types enum string token json logging warnings traceback re functools collections weakref decimal threading".split()
+    AFTER = "random asyncio http urllib test email socket datetime uuid selectors".split()
+    SOURCE = """
+        import importlib
+
+        def handler(event, context):
+            return [name for name in event if hasattr(importlib.import_module(name), "mine")]
+    """
+
+    def test_which_is_found(self):
+        before, after = list(self.BEFORE), list(self.AFTER)
+        (before if sys.version_info >= (3, 12) else after).append("queue")
+        (before if sys.version_info >= (3, 11) else after).append("textwrap")
+        program = "import sys; print(*sys.modules)"  # what a .pth file of this Python's own has imported
+        own = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, universal_newlines=True).stdout
+        after = [name for name in after if name not in own.split()]
+        files = {f"{name}.py": "mine = True" for name in before + after}
+        self.assertEqual(answer(self.SOURCE, before + after, files=files), after)
+        files = {f"{name}/__init__.py": "mine = True" for name in before + after}
+        self.assertEqual(answer(self.SOURCE, before + after, files=files), after)
+
+    def test_logging_works_whatever_lies_beside_it(self):
+        source = """
+            import logging
+            logging.warning("at import")
+
+            def handler(event, context):
+                logging.error("in handler %s", event)
+                return len(logging.getLogger().handlers)
+        """
+        files = {f"{name}.py": "raise SystemExit('mine')" for name in [*self.BEFORE, "io", "os", "time", "abc", "codecs"]}
+        with function(function=source, **files) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke(1).json, 1)
+            aws.wait_for(lambda: aws.log.count("\n") == 2)
+            self.assertIn("in handler 1", aws.log)
+
+    def test_in_a_folder_that_the_function_adds(self):
+        """Packages that were the standard library's on old Pythons are in many deployments: enum34."""
+        source = """
+            import os, sys
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "vendored"))
+            import enum, uuid, selectors
+
+            def handler(event, context):
+                return [hasattr(each, "mine") for each in (enum, uuid, selectors)]
+        """
+        files = {f"vendored/{name}.py": "mine = True" for name in ("enum", "uuid", "selectors")}
+        self.assertEqual(answer(source, files=files), [False, True, True])
+
+    def test_finders_of_the_functions_own_come_first(self):
+        source = """
+            import sys
+
+            class Finder:
+                seen = []
+
+                @classmethod
+                def find_spec(cls, name, path=None, target=None):
+                    cls.seen.append(name)
+
+            sys.meta_path.insert(0, Finder)
+            for name in "enum", "decimal", "json", "random":
+                sys.modules.pop(name, None)
+            import enum, decimal, json, random
+
+            def handler(event, context):
+                return [name for name in ("enum", "decimal", "json", "random") if name in Finder.seen]
+        """
+        self.assertEqual(answer(source), ["enum", "decimal", "json", "random"])
+
+    def test_a_script_of_its_own_has_its_own(self):
+        """Who imports this module as a library has imported before it what it likes."""
+        source = f"""
+            import sys
+            sys.path.insert(1, {str(REPO)!r})
+            import runtime, decimal
+            runtime.run(lambda event, context: decimal.mine)
+        """
+        with function(**{"script.py": source, "decimal.py": "mine = True"}) as root:
+            with Lambda(root, command=[sys.executable, f"{root}/script.py"]) as aws:
+                self.assertIs(aws.invoke().json, True)
+
+
+class SitePackages(unittest.TestCase):
+    """.pth files, and the folder of AWS's SDK on a managed runtime."""
+
+    SOURCE = """
+        import os, subprocess, sys
+
+        def handler(event, context):
+            program = "import sys; print(*sys.path, sep='|')"
+            child = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, universal_newlines=True)
+            return [sys.path, os.environ.get("PYTHONPATH"), child.stdout.strip().split("|"), dict(os.environ)]
+    """
+
+    def test_pth_files_of_the_task_root(self):
+        files = {
+            "vendored.pth": "# a comment\nlib\nmissing\nimport sys; sys.from_pth = True\n",
+            "lib/helper.py": "import sys\nmine = sys.from_pth",
+            "lib/runtime.py": "mine = 2",
+        }
+        source = """
+            import helper, runtime, sys
+
+            def handler(event, context):
+                return [helper.mine, runtime.mine, sys.path[-1]]
+        """
+        with function(function=source, **files) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke().json, [True, 2, f"{root}/lib"])
+
+    def test_a_broken_one_does_no_harm(self):
+        files = {"broken.pth": "import no_such_module\n", "fine.pth": "lib\n", "lib/helper.py": ""}
+        self.assertEqual(answer("import helper\ndef handler(event, context): return 1", files=files), 1)
+
+    def test_the_sdk_of_a_managed_runtime(self):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [REPO / "bootstrap", sys.executable, "-X", "mine", f"{folder}/bootstrap.py"]
+            with function(function=self.SOURCE) as root, Lambda(root, command=command) as aws:
+                path, pythonpath, childs, environment = aws.invoke().json
+                self.assertEqual(path[:4], [root, PACKAGES, "/opt/python", folder])
+                self.assertEqual(path.count(folder), 1)
+                self.assertEqual(pythonpath, folder)
+                self.assertEqual(childs[1], folder)
+                self.assertEqual([name for name in environment if name.startswith("_RUNTIME")], [])
+            with function(function=self.SOURCE) as root, Lambda(root, command=command, env={"PYTHONPATH": f"/mine:{folder}"}) as aws:
+                path, pythonpath, childs, _ = aws.invoke().json
+                self.assertEqual(path[3:5], ["/mine", folder])
+                self.assertEqual(path.count(folder), 1)
+                self.assertEqual(pythonpath, f"/mine:{folder}")
+
+    def test_elsewhere_children_are_left_alone(self):
+        path, pythonpath, childs, environment = answer(self.SOURCE)
+        self.assertIsNone(pythonpath)
+        self.assertEqual([name for name in environment if name.startswith("_RUNTIME")], [])
 
 
 class HandlersName(unittest.TestCase):

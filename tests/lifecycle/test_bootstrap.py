@@ -324,6 +324,36 @@ os.execvp(most[0], [*most, "-X", "inserted", last])
         result = self.invoke(bootstrap=self.folder / "link", env={"AWS_LAMBDA_EXEC_WRAPPER": BOOTSTRAP})
         self.assertEqual(result, "handler")
 
+    def test_a_second_one_on_a_managed_runtime(self):
+        """NEXT_EXEC_WRAPPER: it gets the interpreter, the options that the first has inserted, and the code last."""
+        args = [sys.executable, "-X", "first one", "/var/runtime/bootstrap.py"]
+        following = self.script("next one", self.OPTIONS)
+        source = """
+            import os, sys
+
+            def handler(event, context):
+                return [sorted(sys._xoptions), os.environ.get("NEXT_EXEC_WRAPPER")]
+        """
+        for shell in SHELLS:
+            for wrapper, options in (following, ["first one", "inserted"]), (BOOTSTRAP, ["first one"]), ("", ["first one"]):
+                variables = {"AWS_LAMBDA_EXEC_WRAPPER": BOOTSTRAP, "NEXT_EXEC_WRAPPER": wrapper}
+                with self.subTest(wrapper, shell=shell), function(function=source) as root:
+                    with Lambda(root, command=[*shell, BOOTSTRAP, *args], env=variables) as aws:
+                        self.assertEqual(aws.invoke().json[0], options)
+            # What starts another program than AWS's bootstrap.py has no options for the interpreter.
+            other = [sys.executable, "-m", "awslambdaric", "function.handler"]
+            self.assertEqual(self.invoke(command=[*shell, BOOTSTRAP, *other]), "handler")
+
+    def test_a_second_one_that_is_missing(self):
+        for shell in SHELLS:
+            command = [*shell, BOOTSTRAP, sys.executable, "/var/runtime/bootstrap.py"]
+            with function(function=FUNCTION) as root, Lambda(root, command=command, env={"NEXT_EXEC_WRAPPER": "/missing"}) as aws:
+                self.assertEqual(aws.wait(), 127)
+                self.assertEqual(aws.stderr, "bootstrap: NEXT_EXEC_WRAPPER=/missing is not an executable file\n")
+
+    def test_a_second_one_elsewhere_is_not_run(self):
+        self.assertEqual(self.invoke(env={"NEXT_EXEC_WRAPPER": "/missing"}), "handler")
+
     def test_empty_is_none(self):
         for options, _, _ in self.wrapped(""):
             self.assertEqual(options, [])
