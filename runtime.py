@@ -1080,30 +1080,73 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     """The error document, for the Runtime API and the log, and the X-Ray cause, in ASCII.
 
     The document's fields are awslambdaric's. The exception that this one was raised from, or
-    while handling, is its `cause`, as in the documents of Lambda's Java runtime.
+    while handling, is its `cause`, as in the documents of Lambda's Java runtime. What add_note()
+    has said are its `notes`, and those that an exception group holds its `exceptions`.
     """
     fault = exception if isinstance(exception, _Fault) else None
     frames = _frames(exception.__traceback__)
-    document: "ErrorDocument" = {
-        "errorMessage": _message_of(exception),
-        "errorType": fault.error_type if fault else type(exception).__name__,
-        "requestId": request_id,
-        "stackTrace": fault.trace if fault else _format_frames(frames),
-    }
-    inner, seen = document, {id(exception)}
-    while len(seen) < 10:  # a chain may be a circle, and may be as long as a loop that fails each time
+    document: "ErrorDocument" = {"errorMessage": "", "errorType": "", "requestId": request_id}
+    document.update(_describe_chain(exception, frames, set(), 0))
+    if fault:
+        document.update(errorType=fault.error_type, stackTrace=fault.trace)
+    return document, _xray_cause(document, frames, is_fault=fault is not None)
+
+
+# How much of it is told. A chain may be a circle, and as long as a loop that fails each time; a
+# group may hold thousands, and other groups.
+_LONGEST_CHAIN = 10  # exceptions, each the cause of the one before
+_DEEPEST_GROUP = 3  # groups in one another
+_MOST_IN_GROUP = 10  # exceptions of a group, and notes of an exception
+_MOST_EXCEPTIONS = 30
+
+
+def _describe_chain(
+    exception: BaseException, frames: "list[Frame]", seen: "set[int]", depth: int
+) -> "ErrorDocument":
+    """What is told of an exception, of those in it and of those that it came from."""
+    links: "list[ErrorDocument]" = []
+    while True:
+        seen.add(id(exception))
+        link: "ErrorDocument" = {
+            "errorMessage": _message_of(exception),
+            "errorType": type(exception).__name__,
+            "stackTrace": _format_frames(frames),
+        }
+        if links:
+            links[-1]["cause"] = link
+        links.append(link)
+        notes = [note for note in _list_of(exception, "__notes__") if isinstance(note, str)]
+        if notes:
+            link["notes"] = notes[:_MOST_IN_GROUP]
+        members = []
+        for member in _members_of(exception)[:_MOST_IN_GROUP] if depth < _DEEPEST_GROUP else ():
+            if id(member) not in seen and len(seen) < _MOST_EXCEPTIONS:
+                members.append(_describe_chain(member, _frames(member.__traceback__), seen, depth + 1))
+        if members:
+            link["exceptions"] = members
         # "raise from" suppresses the context, with None for a cause too.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
         if cause is None or id(cause) in seen:
-            break
-        seen.add(id(cause))
-        inner["cause"] = {
-            "errorMessage": _message_of(cause),
-            "errorType": type(cause).__name__,
-            "stackTrace": _format_frames(_frames(cause.__traceback__)),
-        }
-        inner, exception = inner["cause"], cause
-    return document, _xray_cause(document, frames, is_fault=fault is not None)
+            return links[0]
+        if len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS:
+            return links[0]
+        exception, frames = cause, _frames(cause.__traceback__)
+
+
+def _members_of(exception: BaseException) -> "list[BaseException]":
+    """The exceptions in a group: Python's from 3.11 on, or that of the package exceptiongroup."""
+    is_group = any(base.__name__ == "BaseExceptionGroup" for base in type(exception).__mro__)
+    members = _list_of(exception, "exceptions") if is_group else []
+    return [member for member in members if isinstance(member, BaseException)]
+
+
+def _list_of(exception: BaseException, name: str) -> "list[Any]":
+    """A list or tuple that an exception has under this name; empty where its class answers otherwise."""
+    try:
+        value = getattr(exception, name, ())
+        return list(value) if isinstance(value, (list, tuple)) else []
+    except Exception:
+        return []
 
 
 def _xray_cause(document: "ErrorDocument", frames: "list[Frame]", is_fault: bool) -> str:
@@ -1213,16 +1256,8 @@ def _log_error(document: "ErrorDocument") -> None:
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_now()))
         lines.append(_to_json({"timestamp": timestamp, "level": "ERROR", **document}))
     else:
-        error: "Optional[dict[str, Any]]" = document
-        intro, frame_type = "[ERROR]", _TEXT_FRAME
-        while error:
-            lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
-            lines.append("Traceback (most recent call last):")
-            for entry in error["stackTrace"]:
-                for line in entry.splitlines():
-                    text = line.lstrip(" ")
-                    lines.append("\u00a0" * (len(line) - len(text)) + text)
-            error, intro = error.get("cause"), "Caused by"
+        frame_type = _TEXT_FRAME
+        lines = _log_lines(document, "[ERROR]")
     if _process.log_descriptor is None:
         _log("\r".join(lines) + "\n")
     else:
@@ -1261,6 +1296,25 @@ def _set_up_logging() -> None:
             error_class, exception, trace = failed or (None, None, None)
             line = {
                 "timestamp": self.formatTime(record, self.datefmt),
+def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
+    """An error and what belongs to it as lines of the log; spaces at a line's beginning do not break."""
+    lines: "list[str]" = []
+    while error:
+        lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
+        for note in error.get("notes", ()):
+            lines += note.splitlines()
+        lines.append("Traceback (most recent call last):")
+        for entry in error["stackTrace"]:
+            for line in entry.splitlines():
+                text = line.lstrip(" ")
+                lines.append("\u00a0" * (len(line) - len(text)) + text)
+        members = error.get("exceptions", ())
+        for number, member in enumerate(members, 1):
+            lines += _log_lines(member, f"In {error['errorType']}, {number} of {len(members)}:")
+        error, intro = error.get("cause"), "Caused by"
+    return lines
+
+
                 "level": logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10),
                 "message": message,
                 "logger": record.name,
