@@ -556,7 +556,7 @@ class _Invocation:
                     except (StopIteration, StopAsyncIteration):
                         break
                     is_metadata = isinstance(chunk, _DICTS) and not stream.has_begun
-                    data = _marshal(chunk) if is_metadata else _chunk_bytes(chunk)
+                    data = (_metadata_bytes if is_metadata else _chunk_bytes)(chunk, chunks)
                     if data:
                         await stream.write(data, is_metadata)
                     chunk = data = b""  # the function may want to resize a buffer that it has sent
@@ -586,18 +586,50 @@ class _Invocation:
             raise exception
 
 
-def _chunk_bytes(chunk: "Any") -> "Buffer":
+def _metadata_bytes(chunk: "Any", chunks: object) -> bytes:
+    """A first chunk that is a dict, which has to be HTTP metadata: a record of another kind would
+    be taken for it, and its reader would see a success without data. Raises _Fault."""
+    others = [key for key in chunk if key not in ("statusCode", "headers", "multiValueHeaders", "cookies")]
+    if not others:
+        return _marshal(chunk)
+    if "body" in others:
+        hint = "it begins the stream as HTTP metadata: yield it without body, and then the body"
+    else:
+        hint = (
+            "HTTP metadata has statusCode, headers, multiValueHeaders, cookies, "
+            f"and not {', '.join(map(repr, others[:5]))}; for JSON return list(...) or yield json.dumps(...)"
+        )
+    raise _refused_chunk(chunk, chunks, hint)
+
+
+def _chunk_bytes(chunk: "Any", chunks: object) -> "Buffer":
     """What a chunk of a stream is on the wire. Raises _Fault."""
     if isinstance(chunk, bytes):
         return chunk
     try:
         return chunk.encode() if isinstance(chunk, str) else memoryview(chunk).cast("B")
     except UnicodeError as exception:
-        reason = str(exception)
+        hint = str(exception)
     except (TypeError, ValueError):
-        hint = " (the metadata comes first)" if isinstance(chunk, _DICTS) else ""
-        reason = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}{hint}"
-    raise _Fault("Runtime.MarshalError", f"Unable to marshal response: {reason}")
+        what = " (the metadata comes first)" if isinstance(chunk, _DICTS) else "; for JSON return list(...)"
+        hint = f"a chunk of a stream is str or bytes-like, not {type(chunk).__name__}{what}"
+    raise _refused_chunk(chunk, chunks, hint)
+
+
+def _refused_chunk(chunk: object, chunks: object, hint: str) -> "_Fault":
+    """The error about a chunk: it names the iterator that has yielded it and, of a generator, the line."""
+    place, iterator = "", chunks
+    while iterator is not None:  # the innermost that a generator delegates to with `yield from`
+        prefix = {"generator": "gi", "async_generator": "ag"}.get(type(iterator).__name__)
+        frame = getattr(iterator, f"{prefix}_frame", None) if prefix else None
+        name = type(iterator).__name__
+        if frame is None:
+            break
+        name = frame.f_code.co_name
+        place = f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
+        iterator = getattr(iterator, "gi_yieldfrom", None)
+    message = f"{name}{place} yielded {type(chunk).__name__}: {hint}"
+    return _Fault("Runtime.MarshalError", f"Unable to marshal response: {message}")
 
 
 async def _close(chunks: "Any", is_async: bool) -> None:
@@ -1264,6 +1296,25 @@ def _log_error(document: "ErrorDocument") -> None:
         _log("\n".join(lines), _frame_type(frame_type, 40))
 
 
+def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
+    """An error and what belongs to it as lines of the log; spaces at a line's beginning do not break."""
+    lines: "list[str]" = []
+    while error:
+        lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
+        for note in error.get("notes", ()):
+            lines += note.splitlines()
+        lines.append("Traceback (most recent call last):")
+        for entry in error["stackTrace"]:
+            for line in entry.splitlines():
+                text = line.lstrip(" ")
+                lines.append("\u00a0" * (len(line) - len(text)) + text)
+        members = error.get("exceptions", ())
+        for number, member in enumerate(members, 1):
+            lines += _log_lines(member, f"In {error['errorType']}, {number} of {len(members)}:")
+        error, intro = error.get("cause"), "Caused by"
+    return lines
+
+
 def _set_up_logging() -> None:
     """Give the root logger the handler, the format and the level that awslambdaric gives it."""
     import logging
@@ -1296,25 +1347,6 @@ def _set_up_logging() -> None:
             error_class, exception, trace = failed or (None, None, None)
             line = {
                 "timestamp": self.formatTime(record, self.datefmt),
-def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
-    """An error and what belongs to it as lines of the log; spaces at a line's beginning do not break."""
-    lines: "list[str]" = []
-    while error:
-        lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
-        for note in error.get("notes", ()):
-            lines += note.splitlines()
-        lines.append("Traceback (most recent call last):")
-        for entry in error["stackTrace"]:
-            for line in entry.splitlines():
-                text = line.lstrip(" ")
-                lines.append("\u00a0" * (len(line) - len(text)) + text)
-        members = error.get("exceptions", ())
-        for number, member in enumerate(members, 1):
-            lines += _log_lines(member, f"In {error['errorType']}, {number} of {len(members)}:")
-        error, intro = error.get("cause"), "Caused by"
-    return lines
-
-
                 "level": logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10),
                 "message": message,
                 "logger": record.name,

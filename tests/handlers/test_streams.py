@@ -193,7 +193,7 @@ class Metadata(Streamed):
         from decimal import Decimal
 
         def http():
-            yield {"statusCode": 201, "headers": {"X-Ünï": "cödé"}, "cookies": ["a=b"], "price": Decimal("1.10")}
+            yield {"statusCode": 201, "headers": {"X-Ünï": "cödé"}, "cookies": ["a=b"]}
             yield "body"
 
         def alone():
@@ -229,7 +229,7 @@ class Metadata(Streamed):
     """
 
     def test_is_json_in_a_chunk_and_nuls_in_the_next(self):
-        text = '{"statusCode": 201, "headers": {"X-Ünï": "cödé"}, "cookies": ["a=b"], "price": 1.10}'
+        text = '{"statusCode": 201, "headers": {"X-Ünï": "cödé"}, "cookies": ["a=b"]}'
         self.stream("http", [text.encode(), bytes(8), b"body"], HTTP)
 
     def test_alone(self):
@@ -366,11 +366,12 @@ class Errors(Streamed):
 
     def test_wrong_types(self):
         for chunk, name in {"5": "int", "None": "NoneType", "['a']": "list", "object()": "object", "1.5": "float"}.items():
-            message = f"Unable to marshal response: a chunk of a stream is str or bytes-like, not {name}"
+            what = rf"{name}: a chunk of a stream is str or bytes-like, not {name}; for JSON return list\(...\)"
+            message = rf"^Unable to marshal response: wrong \(/.*/function.py, line \d+\) yielded {what}$"
             with self.subTest(chunk):
-                self.fails(f"wrong (False, {chunk})", "Runtime.MarshalError", f"^{message}$")
+                self.fails(f"wrong (False, {chunk})", "Runtime.MarshalError", message)
                 document = self.stream(f"wrong (True, {chunk})", [b"a"], error="Runtime.MarshalError")
-                self.assertEqual(document["errorMessage"], message)
+                self.assertRegex(document["errorMessage"], message)
 
     def test_text_that_is_no_utf8(self):
         self.fails(r"wrong (False, '\ud800')", "Runtime.MarshalError", "surrogates not allowed")
