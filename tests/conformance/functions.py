@@ -5,6 +5,7 @@ and whether it has a process of its own (it changes what others would see, or it
 differs on purpose, `why` says so in words and `ours` turns awslambdaric's outcomes into what this runtime must give.
 """
 
+import builtins
 import dataclasses
 import json
 import re
@@ -120,6 +121,16 @@ def caused_by(*causes):
     return ours
 
 
+def with_more(**fields):
+    """The error document and the log also have what a note or a group says."""
+
+    def ours(outcomes):
+        outcomes[-1]["posts"][-1]["document"].update(fields)
+        log_error(outcomes[-1], outcomes[-1]["posts"][-1]["document"])
+
+    return ours
+
+
 def refused(error_type, intro, texts):
     """The same error with what Python's own json says of each text; the rest of the outcomes is the same."""
 
@@ -177,10 +188,14 @@ def log_error(outcome, document):
         lines, intro, inner = [], "[ERROR]", document
         while inner:
             message = ": " + inner["errorMessage"] if inner["errorMessage"] else ""
-            lines += [f"{intro} {inner['errorType']}{message}", "Traceback (most recent call last):"]
+            lines += [f"{intro} {inner['errorType']}{message}", *inner.get("notes", []), "Traceback (most recent call last):"]
             for line in "".join(inner["stackTrace"]).splitlines():
                 indent = len(line) - len(line.lstrip(" "))
                 lines.append("\u00a0" * indent + line[indent:])
+            members = inner.get("exceptions", [])
+            for number, each in enumerate(members, 1):  # that were never raised, and have no stack
+                lines += [f"In {inner['errorType']}, {number} of {len(members)}: {each['errorType']}: {each['errorMessage']}"]
+                lines += ["Traceback (most recent call last):"]
             intro, inner = "Caused by", inner.get("cause")
         text = ("\n" if outcome["framed"] else "\r").join(lines)
     text = text.encode("utf-8", "backslashreplace").decode()
@@ -534,8 +549,14 @@ ERRORS = [
     raises("name_empty", "raise type('', (Exception,), {})('x')"),
     raises("long_name", "raise type('E' * 5000, (Exception,), {})('x')"),
     raises("exception_group", "raise ExceptionGroup('two', [ValueError(1), KeyError('k')])",
-           setup="import builtins\nclass G(Exception):\n    def __init__(self, text, errors): super().__init__(text)\nExceptionGroup = getattr(builtins, 'ExceptionGroup', G)"),
-    raises("with_notes", "error = ValueError('x')", "error.__notes__ = ['a note']", "raise error"),
+           setup="import builtins\nclass G(Exception):\n    def __init__(self, text, errors): super().__init__(text)\nExceptionGroup = getattr(builtins, 'ExceptionGroup', G)",
+           why="the exceptions in it tell what went wrong" if hasattr(builtins, "ExceptionGroup") else "",
+           ours=with_more(exceptions=[
+               {"errorMessage": "1", "errorType": "ValueError", "stackTrace": []},
+               {"errorMessage": "'k'", "errorType": "KeyError", "stackTrace": []},
+           ]) if hasattr(builtins, "ExceptionGroup") else None),
+    raises("with_notes", "error = ValueError('x')", "error.__notes__ = ['a note']", "raise error",
+           why="notes are for who reads the error", ours=with_more(notes=["a note"])),
     raises("from_none", "try:\n        1 / 0\n    except ZeroDivisionError:\n        raise ValueError('x') from None"),
     raises("raised_again", "try:\n        1 / 0\n    except ZeroDivisionError:\n        raise"),
     raises("raised_again_by_name", "try:\n        1 / 0\n    except ZeroDivisionError as error:\n        raise error"),
@@ -996,8 +1017,9 @@ INITS = [
     Function("class_as_handler", "class handler(dict):\n    def __init__(self, event, context): super().__init__(e=event)", invocations=events(5), alone=True),
     Function("module_getattr", "def __getattr__(name): return lambda event, context: name", alone=True),
     Function("handler_of_import", "from helper import handler", files={"helper": "def handler(event, context): return __name__"}, alone=True),
-    Function("shadows_library", "import json\ndef handler(event, context): return json.MINE", files={"json/__init__": "MINE = 'mine'"}, alone=True,
-             why="awslambdaric needs the library's json", ours=lambda outcomes: [outcomes[0].update(stderr="", exit=None), response('"mine"')(outcomes)]),
+    Function("shadows_library", "import json\ndef handler(event, context): return hasattr(json, 'MINE')", files={"json/__init__": "MINE = 'mine'"}, alone=True,
+             why="`-m awslambdaric` finds the function's json, and dies; started by AWS's bootstrap.py it has the library's, and so has the function",
+             ours=lambda outcomes: [outcomes[0].update(stderr="", exit=None), response("false")(outcomes)]),
     Function("dunder_main", "def handler(event, context): return __name__ == '__main__'", alone=True),
     Function("decorated", "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def g(event, context): return [f(event, context)] * 2\n    return g\n@twice\ndef handler(event, context): return 1", alone=True),
 ]
