@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["LambdaContext", "main", "run"]
 __version__ = "1.1.0"
 
-# A function may replace time.time() and time.monotonic(), as libraries that freeze time do.
-_now, _monotonic = time.time, time.monotonic
+# A function may replace time.time(), as libraries that freeze time do.
+_now = time.time
 
 # ---- How a process starts and ends -----------------------------------------------------------
 
@@ -109,9 +109,10 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(slots)).supervise()
         if log_descriptor.isdecimal():
             _process.log_descriptor = int(log_descriptor)
+            _process.log_identity = _identify(_process.log_descriptor)
         _serve(address, find_handler)
     except Exception as exception:
-        if isinstance(exception, _ApiError) or getattr(exception, "errno", None) is not None:
+        if _is_of_api(exception):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
             _tell_supervisor(_API_IS_GONE)
@@ -144,6 +145,7 @@ class _Process:
         self.is_forked_child = False
         # Lambda's descriptor for framed log records; None: the log is stdout.
         self.log_descriptor: "Optional[int]" = None
+        self.log_identity: "Optional[tuple[int, int]]" = None  # what was behind it at first
         # What is the same for all invocations; _read_function_facts() fills it after init.
         self.function_facts: "dict[str, Optional[str]]" = {}
         # The invocation under way, for log records of threads that have no context of their own.
@@ -157,6 +159,7 @@ class _Process:
         self.extension: "Optional[_Connection]" = None
         # On Managed Instances: a worker's end of the pipe to its supervisor; -1 in any other process.
         self.supervisor_pipe = -1
+        self.pipe_identity: "Optional[tuple[int, int]]" = None
 
 
 _process = _Process()
@@ -270,9 +273,9 @@ def _let_go_in_child(clients: "list[LambdaRuntimeClient]") -> None:
     hand it an event that nobody reads.
     """
     _process.is_forked_child = True
-    if _process.supervisor_pipe >= 0:
+    if _process.supervisor_pipe >= 0 and _identify(_process.supervisor_pipe) == _process.pipe_identity:
         os.close(_process.supervisor_pipe)
-        _process.supervisor_pipe = -1
+    _process.supervisor_pipe = -1
     for client in clients:
         client.connection.close()
 
@@ -574,9 +577,10 @@ class _Invocation:
 
     async def fail(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> None:
         """Log an exception and post it; a SystemExit then ends the process."""
-        if isinstance(exception, _ApiError):
+        # issubclass(), since isinstance() asks the object, which may be hostile, for its class.
+        if issubclass(type(exception), _ApiError):
             raise exception  # not the function's: the process ends
-        is_exit = isinstance(exception, SystemExit)
+        is_exit = issubclass(type(exception), SystemExit)
         if not (is_exit and _process.is_forked_child):  # the usual end of a child
             document, xray_cause = _report_error(exception, self.request_id)
             await self.client.post_invocation_error(
@@ -1202,7 +1206,7 @@ def _report_error(exception: BaseException, request_id: str = "") -> "tuple[Erro
     try:
         document, xray_cause = _describe_error(exception, request_id)
         _log_error(document)
-    except Exception as problem:  # a hostile __name__, a recursion limit without room
+    except BaseException as problem:  # a hostile __name__, a recursion limit without room
         message = f"the error could not be described: {_message_of(problem)}"
         document = {"errorMessage": message, "errorType": "Runtime.Unknown", "requestId": request_id}
         document["stackTrace"], xray_cause = [], "{}"
@@ -1248,11 +1252,33 @@ def _log(text: str, frame_type: int = _TEXT_FRAME) -> None:
     Straight to the descriptor: the function may have replaced or closed sys.stdout.
     """
     data = text.encode("utf-8", "backslashreplace")
-    if _process.log_descriptor is None:
-        _write(1, data)
-    else:
+    if _log_is_framed():
         size, microseconds = len(data).to_bytes(4, "big"), int(_now() * 1e6).to_bytes(8, "big")
-        _write(_process.log_descriptor, frame_type.to_bytes(4, "big") + size + microseconds + data)
+        descriptor: "Any" = _process.log_descriptor
+        _write(descriptor, frame_type.to_bytes(4, "big") + size + microseconds + data)
+    else:
+        _write(1, data)
+
+
+def _log_is_framed() -> bool:
+    """Whether Lambda's descriptor for frames is there; not when the function has closed it, as daemons do."""
+    if _process.log_descriptor is None:
+        return False
+    if _identify(_process.log_descriptor) != _process.log_identity:
+        _process.log_descriptor = None  # its number may be a file of the function's by now
+        return False
+    return True
+
+
+def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
+    """What tells the open file behind a descriptor from others; None if there is none."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError as exception:
+        if not _is_of_api(exception):
+            raise
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _note(message: str) -> None:
@@ -1267,8 +1293,10 @@ def _write(fd: int, data: bytes) -> None:
     try:
         while rest:
             rest = rest[os.write(fd, rest) :]
-    except OSError:
-        pass  # the function has closed it; the event still has to be answered
+    except OSError as exception:
+        if not _is_of_api(exception):
+            raise
+        # The function has closed it; the event still has to be answered.
 
 
 def _frame_type(base: int, level: int) -> int:
@@ -1290,10 +1318,10 @@ def _log_error(document: "ErrorDocument") -> None:
     else:
         frame_type = _TEXT_FRAME
         lines = _log_lines(document, "[ERROR]")
-    if _process.log_descriptor is None:
-        _log("\r".join(lines) + "\n")
-    else:
+    if _log_is_framed():
         _log("\n".join(lines), _frame_type(frame_type, 40))
+    else:
+        _log("\r".join(lines) + "\n")
 
 
 def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
@@ -1332,7 +1360,7 @@ def _set_up_logging() -> None:
 
         def emit(self, record: "Any") -> None:
             text = self.format(record)
-            if _process.log_descriptor is None and not text.endswith("\n"):
+            if not text.endswith("\n") and not _log_is_framed():
                 text += "\n"
             frame_type = _frame_type(_TEXT_FRAME, record.levelno) if is_framed_by_level else _TEXT_FRAME
             _log(text, getattr(record, "_frame_type", frame_type))
@@ -1394,6 +1422,21 @@ _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 
 class _ApiError(Exception):
     """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends."""
+
+
+def _is_of_api(exception: BaseException) -> bool:
+    """Whether the Runtime API, or the connection to it, has failed.
+
+    The function's signal handlers run inside the runtime's own calls, and what they raise may be
+    an OSError as well. That one has a frame of the function's; a system call of this file's has
+    none beyond the line it stands in.
+    """
+    if not issubclass(type(exception), OSError):
+        return issubclass(type(exception), _ApiError)
+    traceback: "Any" = exception.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_globals is globals()
 
 
 class LambdaRuntimeClient:
@@ -1569,7 +1612,7 @@ class _ResponseStream:
         except BaseException as exception:
             self.is_cut_off = True
             self.connection.is_idle = False
-            if isinstance(exception, OSError) and exception.errno is not None:
+            if _is_of_api(exception):
                 raise _HungUp from None
             raise
 
@@ -1582,8 +1625,10 @@ class _ResponseStream:
             await self._send(head + b"0\r\n" + trailers + b"\r\n")
             try:
                 data = await self.connection.receive_more()
-            except (OSError, _ApiError):
+            except (OSError, _ApiError) as exception:
                 self.connection.is_idle = False
+                if not _is_of_api(exception):
+                    raise
                 raise _HungUp from None
         except _HungUp:
             reason = "the Runtime API hung up, or a chunk was interrupted"
@@ -1615,8 +1660,16 @@ class _ResponseStream:
 # lines and field names that the strict one has found sound before, and nothing else;
 # read_answer() takes whatever RFC 9112 allows, and refuses the rest. Measured on a round trip of
 # 30 us: with the strict one alone it takes twice that, with one parser for both 6 us more. That
-# a 202 to a post is recognised by its bytes saves 2.7 us, and that the connection is not looked
-# at before each request 3.8.
+# a 202 to a post is recognised by its bytes saves 2.7 us, and the cheap look at the connection
+# before each request 2.
+
+# A function may have set SIGPIPE to its default, which ends the process when the API hangs up.
+_NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
+# Linux's socket options that the module _socket does not name, for getsockopt(SOL_SOCKET).
+_SOL_SOCKET = _socket.SOL_SOCKET
+_SO_MEMINFO = 55  # its first four bytes: the memory that received bytes take which nobody has read
+_SO_COOKIE = 57  # eight bytes that no other socket has, ever
+_NOTHING_RECEIVED = bytes(4)
 
 _RECEIVE = 1 << 16  # bytes asked of the kernel at once: head and event of most invocations
 _LARGEST_HEAD = 1 << 20  # bytes; Lambda's own heads are below 8 kB
@@ -1634,9 +1687,7 @@ class _Connection:
         self.sock: "Any" = None
         self.loop: "Any" = None
         self.is_idle = False
-        # When the last answer of the usual form was read, by the monotonic clock. 0 after any
-        # other: then more than the answer may have come.
-        self.usual_answer_at = 0.0
+        self.cookie = b""  # tells the socket from any other that the function may have put in its place
         # The last 202 to a post, byte for byte. Of the same second, the next one is the same.
         self.usual_202 = b""
 
@@ -1672,18 +1723,29 @@ class _Connection:
             else:
                 raise refusal
         except OSError as exception:
+            if not _is_of_api(exception):
+                raise
             raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
+        self.cookie = self._read_cookie()
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.sock.setblocking(self.loop is None)
         self.is_idle = True
 
+    def _read_cookie(self) -> bytes:
+        """What tells the socket from all others; b"" where that cannot be known."""
+        try:
+            return self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8)  # type: ignore[no-any-return]
+        except OSError as exception:
+            if not _is_of_api(exception):
+                raise
+            return b""  # no socket any more, or a kernel before 4.12
+
     def close(self) -> None:
         self.is_idle = False
         if self.sock is not None:
-            try:
-                self.sock.close()
-            except OSError:
-                pass  # the function has closed the descriptor
+            if self._read_cookie() != self.cookie:
+                self.sock.detach()  # the function has closed the descriptor, and what is there now is its own
+            self.sock.close()
             self.sock = None
 
     def is_idle_and_open(self) -> bool:
@@ -1691,19 +1753,35 @@ class _Connection:
 
         What came when nothing was asked for is no answer to what is asked next (RFC 9112, 9.2).
         """
-        if not self.is_idle:
+        if not self._can_be_reused():
             return False
         try:
             self.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
         except OSError as exception:
-            return isinstance(exception, BlockingIOError)
+            if not _is_of_api(exception):
+                raise
         return False
 
-    def _can_be_reused(self) -> bool:
-        """is_idle_and_open(), but within a millisecond of a usual answer without a look: that takes 4 us."""
-        if self.is_idle and _monotonic() - self.usual_answer_at < 0.001:
-            return True
-        return self.is_idle_and_open()
+    def _can_be_reused(self, has_run: bool = True) -> bool:
+        """is_idle_and_open(), but for a hang-up, which the request itself will find.
+
+        The look at the socket is two system calls of 0.6 us, where the one that looks for a
+        hang-up too takes 2.5 to 4 for the exception that it raises. The first shows a descriptor
+        that the function has closed, and maybe opened again as something of its own: it is left
+        out right behind a post, where `has_run` is False, since none of the function's code has.
+        """
+        if not self.is_idle:
+            return False
+        try:
+            if has_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.cookie:
+                return False
+            return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) == _NOTHING_RECEIVED  # type: ignore[no-any-return]
+        except OSError as exception:
+            if not _is_of_api(exception):
+                raise
+            return False
 
     def request_head(self, method: str, path: str, fields: str = "") -> bytes:
         return f"{method} {self.prefix}{path} HTTP/1.1\r\n{self.host_field}{fields}\r\n".encode("ascii")
@@ -1715,23 +1793,23 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        is_reused = self._can_be_reused()
+        is_reused = self._can_be_reused(bool(body) or self.loop is not None)
         while True:
             if not is_reused:
                 self.open()
             try:
                 if self.loop is None and len(body) < _RECEIVE and not _process.is_forked_child:
-                    self.sock.sendall(head + body)  # 2 us less than send()
+                    self.sock.sendall(head + body, _NO_SIGNAL)  # 2 us less than send()
                 else:
                     await self.send(head, body)
             except OSError as exception:
-                if exception.errno is None:
-                    raise  # not the kernel's: a signal handler of the function has raised it
+                if not _is_of_api(exception):
+                    raise
                 # The API may have answered (413) and hung up before it had read all.
             try:
                 data = self.sock.recv(_RECEIVE) if self.loop is None else await self.receive()
             except OSError as exception:
-                if exception.errno is None:
+                if not _is_of_api(exception):
                     raise
                 data = b""
             if data:
@@ -1741,7 +1819,6 @@ class _Connection:
             is_reused = False
         if data == self.usual_202:
             return 202, {}, b""
-        self.usual_answer_at = _monotonic()
         answer = _parse_usual_answer(data)
         if answer is None:
             return await self.read_answer(data)
@@ -1758,7 +1835,7 @@ class _Connection:
         rest = list(parts)
         while rest:
             try:
-                sent = self.sock.sendmsg(rest)
+                sent = self.sock.sendmsg(rest, (), _NO_SIGNAL)
             except BlockingIOError:
                 await self._wait_for(self.loop.add_writer, self.loop.remove_writer)
                 continue
@@ -1820,7 +1897,6 @@ class _Connection:
                 _check_size(len(body))
         if rest:  # nobody asked for it, so it answers nothing
             self.is_idle = False
-        self.usual_answer_at = 0.0  # what follows may be in the kernel still
         return status, headers, body
 
     async def _take_line(self, data: bytearray) -> bytearray:
@@ -2035,7 +2111,9 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
     if may_register:
         try:
             _process.extension = _register_extension(address)
-        except Exception as exception:
+        except (OSError, _ApiError) as exception:
+            if not _is_of_api(exception):
+                raise
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
         # loop.add_signal_handler() has installed it, but the loop does not run while `next`
@@ -2245,7 +2323,7 @@ class _Supervisor:
     def become_worker(self, index: int, pipe: int) -> "NoReturn":
         import _signal
 
-        _process.supervisor_pipe = pipe
+        _process.supervisor_pipe, _process.pipe_identity = pipe, _identify(pipe)
         for other in self.workers.values():
             os.close(other.pipe)
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
@@ -2282,11 +2360,13 @@ class _Supervisor:
 
 
 def _tell_supervisor(fact: bytes) -> None:
-    if _process.supervisor_pipe >= 0:
+    if _process.supervisor_pipe >= 0 and _identify(_process.supervisor_pipe) == _process.pipe_identity:
         try:
             os.write(_process.supervisor_pipe, fact)
-        except OSError:
-            pass  # it has gone; the Runtime API will tell
+        except OSError as exception:
+            if not _is_of_api(exception):
+                raise
+            # It has gone; the Runtime API will tell.
 
 
 def _redirect_output() -> None:

@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 import urllib.parse
 from pathlib import Path
 
@@ -554,8 +555,14 @@ class Sipping(_socket.socket):
     def recv_into(self, buffer, size=0, flags=0):
         return super().recv_into(buffer, min(size or len(buffer), self.some()), flags & ~_socket.MSG_WAITALL)
 
-    def sendmsg(self, parts):
-        return super().sendmsg([memoryview(part)[: self.some()] for part in parts][:1])
+    def sendmsg(self, parts, ancillary=(), flags=0):
+        return super().sendmsg([memoryview(part)[: self.some()] for part in parts][:1], ancillary, flags)
+
+
+# The runtime tells the kernel's errors from those of signal handlers by whose code is on top: these stand for the kernel.
+for name in "recv", "recv_into", "sendmsg":
+    method = getattr(Sipping, name)
+    setattr(Sipping, name, types.FunctionType(method.__code__, vars(runtime), name, method.__defaults__, method.__closure__))
 
 
 def fork(api, handler, sip):

@@ -1,0 +1,63 @@
+"""Exceptions whose class ends the process, or tries to, while the runtime describes them."""
+
+import unittest
+
+from miniature import Lambda, function
+
+SOURCE = """
+def end(*args):
+    raise {error}
+
+class Meta(type):
+    __name__ = property(end)
+class Named(Exception, metaclass=Meta):
+    pass
+class Text(Exception):
+    __str__ = __repr__ = end
+class Attributes(Exception):
+    __getattribute__ = end
+class Traceback(Exception):
+    __traceback__ = __cause__ = __context__ = __suppress_context__ = property(end)
+class Class(Exception):
+    __class__ = property(end)
+class Iterates(Exception):
+    __iter__ = __len__ = __bool__ = __eq__ = __hash__ = end
+
+{kind}def handler(event, context):
+    if event:
+        raise globals()[event]("an error")
+    return "well"
+
+{kind}def streaming(event, context):
+    if event:
+        yield "first"
+        raise globals()[event]("an error")
+    yield "well"
+"""
+NAMES = ("Named", "Text", "Attributes", "Traceback", "Class", "Iterates")
+
+
+class Describing(unittest.TestCase):
+    def test_the_event_is_answered_and_so_is_the_next(self):
+        for kind in "", "async ":
+            for error in "SystemExit(3)", "KeyboardInterrupt", "GeneratorExit", "RecursionError":
+                for handler in "handler", "streaming":
+                    source = SOURCE.format(kind=kind, error=error)
+                    with self.subTest(error, kind=kind, handler=handler), function(function=source) as root:
+                        with Lambda(root, f"function.{handler}") as aws:
+                            for name in NAMES:
+                                post = aws.invoke(name)
+                                self.assertTrue(post.error_type, name)
+                                self.assertIn(b"well", aws.invoke("").body)
+                            self.assertNotIn("Traceback (most", aws.stderr)
+
+    def test_at_import(self):
+        for error in "SystemExit(3)", "KeyboardInterrupt":
+            source = SOURCE.format(kind="", error=error) + "\nraise Text('an error')"
+            with self.subTest(error), function(function=source) as root, Lambda(root) as aws:
+                self.assertEqual(aws.wait(), 1)
+                self.assertEqual(len(aws.sent("init/error")), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
