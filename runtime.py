@@ -19,6 +19,8 @@ The Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 # modules: `import json` costs 9 ms and `import socket` 8, where `python -c pass` takes 14.
 import _json
 import _socket
+import _thread
+import io
 import marshal
 import os
 import sys
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["LambdaContext", "main", "run"]
 __version__ = "1.1.0"
 
-# A function may replace time.time(), as libraries that freeze time do.
-_now = time.time
+# A function may replace time.time() and time.sleep(), as libraries that freeze time do.
+_now, _sleep = time.time, time.sleep
 
 # ---- How a process starts and ends -----------------------------------------------------------
 
@@ -68,12 +70,6 @@ def run(handler: "Handler") -> None:
     for name in ("__mp_main__", "<fake __main__>"):  # what the script is called there
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if not getattr(stream, "write_through", True):  # make it unbuffered, as `python -u` does
-            stream.flush()
-            raw = open(descriptor, "wb", 0, closefd=False)
-            setattr(sys, name, type(stream)(raw, stream.encoding, stream.errors, write_through=True))
     _hook_imports()
     _live(lambda: handler)
 
@@ -104,6 +100,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     log_descriptor = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
     slots = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     status = _FAILED
+    _set_up_output()
     try:
         if slots.isdecimal() and int(slots):
             _Supervisor(address, find_handler, int(slots)).supervise()
@@ -273,6 +270,7 @@ def _let_go_in_child(clients: "list[LambdaRuntimeClient]") -> None:
     hand it an event that nobody reads.
     """
     _process.is_forked_child = True
+    _output_lock._at_fork_reinit()  # type: ignore[attr-defined] # another thread may have been writing
     if _process.supervisor_pipe >= 0 and _identify(_process.supervisor_pipe) == _process.pipe_identity:
         os.close(_process.supervisor_pipe)
     _process.supervisor_pipe = -1
@@ -1289,10 +1287,8 @@ def _note(message: str) -> None:
 
 def _write(fd: int, data: bytes) -> None:
     """Write all of `data`, if the descriptor still is there."""
-    rest = memoryview(data)
     try:
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        _write_whole(fd, lambda rest: os.write(fd, rest), data)
     except OSError as exception:
         if not _is_of_api(exception):
             raise
@@ -1341,6 +1337,123 @@ def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
             lines += _log_lines(member, f"In {error['errorType']}, {number} of {len(members)}:")
         error, intro = error.get("cause"), "Caused by"
     return lines
+
+
+# ---- Output ----------------------------------------------------------------------------------
+#
+# `python -u` puts Python's text layer right on a raw file, and that layer drops what a short write
+# leaves: a pipe takes no more than it has room for when a signal comes, or when it does not block.
+# So the raw file is one of ours, which writes all. One lock orders the threads, and the runtime's
+# own records among them; the kernel keeps lines of other processes whole up to 4,096 bytes.
+
+_output_lock = _thread.RLock()
+_PIPE_BUF = 4096  # bytes that a pipe takes as a whole, or not at all
+
+
+def _write_whole(fd: int, write: "Callable[[Buffer], Optional[int]]", data: "Buffer") -> int:
+    """Write all of `data` without anything of another thread in between; return its length.
+
+    `write` returns how much it has taken, None where the descriptor would block.
+    """
+    rest = memoryview(data).cast("B")
+    size = len(rest)
+    with _output_lock:
+        if size > _PIPE_BUF:
+            rest = _write_without_signals(fd, write, rest)
+        while rest:
+            rest = rest[_take(write, rest) :]
+    return size
+
+
+def _take(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> int:
+    """How much a write has taken, after a pause nothing where the descriptor would block."""
+    try:
+        taken = write(rest)
+    except BlockingIOError:
+        taken = None
+    if taken is None:
+        _sleep(0.001)  # no poll(): out of descriptors, its module could not be imported
+    return taken or 0
+
+
+def _write_without_signals(
+    fd: int, write: "Callable[[Buffer], Optional[int]]", rest: memoryview
+) -> memoryview:
+    """Write as long as the reader keeps up, with signals held back; return what is left.
+
+    What a signal handler prints comes behind a long line, then, and not in its middle. A reader
+    that takes nothing for a second does not hold them back any longer.
+    """
+    import _signal
+
+    try:
+        import select
+
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+    except Exception:
+        return rest
+    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    try:
+        while rest and poll.poll(1000):
+            rest = rest[_take(write, rest[:_PIPE_BUF]) :]  # which does not block
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+    return rest
+
+
+class _Output(io.FileIO):
+    """The raw file below sys.stdout or sys.stderr."""
+
+    def write(self, data: "Any", write: "Any" = io.FileIO.write, lock: "Any" = _output_lock) -> int:
+        if len(data) <= _PIPE_BUF:
+            with lock:
+                taken = write(self, data)
+            if taken == len(data):
+                return taken  # type: ignore[no-any-return]
+            data = memoryview(data).cast("B")[taken or 0 :]
+            return (taken or 0) + _write_whole(self.fileno(), lambda rest: write(self, rest), data)
+        return _write_whole(self.fileno(), lambda rest: write(self, rest), data)
+
+
+def _set_up_output() -> None:
+    """Make stdout and stderr unbuffered and whole, and print() with them.
+
+    Python's print() writes the line break by itself, for another thread to come between. Ours
+    writes a line at once: the system call that it saves is what _Output costs.
+    """
+    import builtins
+
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        try:
+            if type(stream) is not io.TextIOWrapper or stream.fileno() != descriptor:
+                continue  # the script has put another in its place
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+        raw = _Output(descriptor, "wb", closefd=False)
+        raw.name = f"<{name}>"
+        stream = io.TextIOWrapper(raw, stream.encoding, stream.errors, "\n", write_through=True)
+        stream.mode = "w"  # type: ignore[misc]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    stdout, stderr, print_elsewhere = sys.stdout, sys.stderr, builtins.print
+
+    def print(
+        *values: object, sep: "Any" = " ", end: "Any" = "\n", file: "Any" = None, flush: "Any" = False
+    ) -> None:
+        stream = sys.stdout if file is None else file
+        if (stream is stdout or stream is stderr) and type(sep) is type(end) is str:
+            stream.write(f"{values[0]!s}{end}" if len(values) == 1 else sep.join(map(str, values)) + end)
+        else:
+            print_elsewhere(*values, sep=sep, end=end, file=file, flush=flush)
+
+    print.__doc__, print.__qualname__, print.__module__ = print_elsewhere.__doc__, "print", "builtins"
+    builtins.print = print
+
+
+# ---- Logs: the logging module ----------------------------------------------------------------
 
 
 def _set_up_logging() -> None:

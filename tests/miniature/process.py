@@ -55,7 +55,8 @@ class Lambda(Api):
     echo(bytes, request) gets the bodies, with `condition` held.
     """
 
-    def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=os.environ.get("FUNCTION_PYTHON") or sys.executable,
+    def __init__(self, task_root, handler="function.handler", *, env=None, args=(),
+                 python=os.environ.get("FUNCTION_PYTHON") or sys.executable,
                  bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
                  log_sockets=False, echo=None):
         super().__init__(handler, prefix, timeout)
