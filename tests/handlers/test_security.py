@@ -191,6 +191,8 @@ class Traces(unittest.TestCase):
                 self.play(aws)
                 seen = [line for line in aws.stderr.splitlines() if line.startswith("AUDIT")]
                 self.assertTrue(seen)
+                # Python's text layer gets a raw file of the runtime's on the descriptors that it has.
+                seen = [line for line in seen if not line.startswith(("AUDIT open (1,", "AUDIT open (2,"))]
                 self.assertEqual(set(seen), {f"AUDIT socket.connect {(host, int(port))}"})
             self.assertEqual(set(os.listdir(folder)) - {"__pycache__"}, {"sitecustomize.py"})
 

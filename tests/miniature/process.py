@@ -43,6 +43,8 @@ class Source:
                 if self.echo:
                     self.echo(data)
 
+FUNCTION_PYTHON = os.environ.get("FUNCTION_PYTHON") or sys.executable  # what `python3` is for the function
+
 
 class Lambda(Api):
     """A Runtime API and the process that it invokes; a context manager that leaves neither behind.
@@ -56,9 +58,8 @@ class Lambda(Api):
     """
 
     def __init__(self, task_root, handler="function.handler", *, env=None, args=(),
-                 python=os.environ.get("FUNCTION_PYTHON") or sys.executable,
-                 bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
-                 log_sockets=False, echo=None):
+                 python=FUNCTION_PYTHON, bootstrap=REPO / "bootstrap", command=None, start=True, prefix="",
+                 timeout=60, telemetry=False, log_sockets=False, echo=None):
         super().__init__(handler, prefix, timeout)
         self.task_root = os.path.abspath(task_root)
         self.command = [os.fspath(word) for word in command or [bootstrap, *args]]
