@@ -39,8 +39,13 @@ if TYPE_CHECKING:
     Frame = tuple[str, int, str, str]
     ErrorDocument = dict[str, Any]
     SendAnswer = Callable[[], Awaitable[None]]
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+    WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
-__all__ = ["LambdaContext", "main", "run"]
+__all__ = ["LambdaContext", "asgi", "main", "run", "wsgi"]
 __version__ = "1.1.0"
 
 # A function may replace time.time() and time.sleep(), as libraries that freeze time do.
@@ -154,6 +159,8 @@ class _Process:
         self.is_ending = False
         # The connection of the extension that has Lambda send SIGTERM (section SIGTERM).
         self.extension: "Optional[_Connection]" = None
+        # Web applications whose lifespan has started, and has to end with the process.
+        self.asgi_handlers: "list[_AsgiHandler]" = []
         # On Managed Instances: a worker's end of the pipe to its supervisor; -1 in any other process.
         self.supervisor_pipe = -1
         self.pipe_identity: "Optional[tuple[int, int]]" = None
@@ -186,7 +193,9 @@ def _serve(
         handler = find_handler()
         is_async = _is_async(handler)
         if is_async:
-            _get_event_loop()  # here, so that what goes wrong with it is an init error
+            event_loop = _get_event_loop()  # here, so that what goes wrong with it is an init error
+            if isinstance(handler, _AsgiHandler):
+                event_loop.run_until_complete(handler.start())
     except BaseException as exception:
         _fail_init(client, exception, _FAILED)
     _prepare_for_sigterm(address, is_async, may_register=is_first)
@@ -342,6 +351,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         sys.exit(results[0])
     finally:
         _process.is_ending = True
+        for handler in _process.asgi_handlers:
+            event_loop.run_until_complete(handler.end())
         tasks = asyncio.all_tasks(event_loop)
         for task in tasks:
             task.cancel()
@@ -522,6 +533,8 @@ class _Invocation:
         try:
             if _has(type(result), "__await__"):
                 result = await result
+            if isinstance(result, _AsgiExchange):
+                return await self.stream_exchange(result)
             if _has(type(result), "__aiter__", "__next__"):
                 return await self.stream(result)
             return self.response(result)
@@ -565,6 +578,15 @@ class _Invocation:
                 await _close(chunks, is_async)
         except _HungUp:
             pass  # the stream says so at its end
+        except BaseException as exception:
+            return self.error(exception, stream if stream.has_begun else None)
+        return self.result(stream, "application/octet-stream")
+
+    async def stream_exchange(self, exchange: "_AsgiExchange") -> "SendAnswer":
+        """Let an ASGI application write its response."""
+        stream = _ResponseStream(self.client, self.request_id, self.invocation_id)
+        try:
+            await exchange.stream(stream)
         except BaseException as exception:
             return self.error(exception, stream if stream.has_begun else None)
         return self.result(stream, "application/octet-stream")
@@ -645,6 +667,450 @@ async def _close(chunks: "Any", is_async: bool) -> None:
             await result
     except BaseException as exception:
         _report_error(exception)
+
+
+# ---- Web applications ------------------------------------------------------------------------
+#
+# HTTP events come in two formats. Function URLs and HTTP APIs send 2.0; REST APIs, Application
+# Load Balancers, and HTTP APIs that are told to, send 1.0. _HttpRequest reads the difference.
+#
+# An ASGI application runs in the invocation's own task, from its first line to its last. What it
+# sends goes straight into the response stream, so that `await send(...)` returns when the kernel
+# has taken it: a slow reader slows the application down, and nothing piles up in memory.
+
+
+def asgi(
+    app: "AsgiApp", *, root_path: "Optional[str]" = None, streaming: "Optional[bool]" = None
+) -> "Callable[[Any, LambdaContext], Awaitable[Any]]":
+    """A handler that serves HTTP events with an ASGI application: FastAPI, Starlette, Django, ….
+
+    `root_path` is the path at which clients see the application; None takes the stage that the
+    URL of an API Gateway begins with. `streaming` says whether answers are streamed; None streams
+    those of function URLs, whose InvokeMode has to be RESPONSE_STREAM. The application's lifespan
+    starts with the process, as part of init, and ends with it. The event and the context are in
+    the scope, as `aws.event` and `aws.context`. Any other event raises ValueError.
+    """
+    return _AsgiHandler(app, root_path, streaming)
+
+
+def wsgi(
+    app: "WsgiApp", *, root_path: "Optional[str]" = None, streaming: "Optional[bool]" = None
+) -> "Handler":
+    """A handler that serves HTTP events with a WSGI application: Flask, Django, Bottle, ….
+
+    As asgi(); the event and the context are in `environ`.
+    """
+
+    def handler(event: "Any", context: "LambdaContext") -> "Any":
+        request = _HttpRequest(event, root_path)
+        environ = request.make_environ()
+        environ.update({"aws.event": event, "aws.context": context})
+        chunks = _run_wsgi(app, environ, request)
+        if request.is_from_function_url if streaming is None else streaming:
+            return chunks
+        head, *body = chunks
+        return request.make_answer(head, b"".join(body))
+
+    return handler
+
+
+class _HttpRequest:
+    """The request in an HTTP event, and how its answer has to look. Raises ValueError."""
+
+    def __init__(self, event: "Any", root_path: "Optional[str]") -> None:
+        from urllib.parse import quote, unquote_to_bytes, urlencode
+
+        event = event if isinstance(event, dict) else {}
+        context = event.get("requestContext")
+        context = context if isinstance(context, dict) else {}
+        self.is_format_2 = "http" in context
+        self.is_from_load_balancer = "elb" in context
+        # Whether a load balancer sends, and so expects, several values for a field.
+        self.has_multiple_values = "multiValueHeaders" in event
+        if self.is_format_2:
+            self.method, path = context["http"]["method"], event.get("rawPath")
+            self.query = event.get("rawQueryString") or ""
+            self.client = context["http"].get("sourceIp")
+        elif "httpMethod" in event:
+            self.method, path = event["httpMethod"], event.get("path")
+            query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
+            # API Gateway has decoded names and values, a load balancer leaves them as they came.
+            safe = "%+=/?:@!$'()*,;" if self.is_from_load_balancer else ""
+            self.query = urlencode(query, doseq=True, safe=safe)
+            self.client = (context.get("identity") or {}).get("sourceIp")
+        else:
+            raise ValueError(
+                "not an HTTP event: asgi() and wsgi() take those of function URLs, HTTP APIs, REST APIs "
+                f"and Application Load Balancers; the keys of this one are {', '.join(map(str, event)) or 'none'}"
+            )
+        multiple = event.get("multiValueHeaders") or {
+            name: [value] for name, value in (event.get("headers") or {}).items()
+        }
+        self.headers = [(name.lower(), value) for name, values in multiple.items() for value in values]
+        cookies = event.get("cookies") or [value for name, value in self.headers if name == "cookie"]
+        if cookies:
+            self._replace_header("cookie", "; ".join(cookies))
+        body = event.get("body") or ""
+        if event.get("isBase64Encoded"):
+            from binascii import a2b_base64
+
+            self.body = a2b_base64(body)
+        else:
+            self.body = body.encode("utf-8", "surrogatepass")
+        if self.body:  # a REST API does not say how long it is, and without that WSGI finds none
+            self._replace_header("transfer-encoding", None)
+            self._replace_header("content-length", str(len(self.body)))
+        fields = dict(self.headers)
+        if self.is_from_load_balancer:  # it has added the address that it saw
+            self.client = fields.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
+        self.scheme = "http" if fields.get("x-forwarded-proto") == "http" else "https"
+        domain = context.get("domainName") or ""
+        host, _, port = (fields.get("host") or domain).rpartition(":")
+        if not port.isdecimal():
+            host, port = f"{host}:{port}" if host else port, fields.get("x-forwarded-port", "")
+        default = 80 if self.scheme == "http" else 443
+        self.server = (host, int(port) if port.isdecimal() else default)
+        self.is_from_function_url = ".lambda-url." in domain
+        # The path of an HTTP API begins with its stage, also where the client's did not; that of
+        # a REST API never does. Clients see it in the URL unless the domain is the owner's own.
+        stage = context.get("stage") or "$default"
+        stage = "" if stage == "$default" else f"/{stage}"
+        path = _without_prefix(path or "/", stage if event.get("version") else "")
+        if root_path is None:
+            root_path = stage if ".execute-api." in domain else ""
+        elif root_path := root_path.strip("/"):
+            root_path = f"/{root_path}"
+            path = _without_prefix(path, root_path)
+        self.root_path = root_path
+        self.raw_path = quote(path, safe="%/:=&?~#+!$,;'@()*[]")
+        self.path = unquote_to_bytes(self.raw_path)
+
+    def _replace_header(self, name: str, value: "Optional[str]") -> None:
+        self.headers = [header for header in self.headers if header[0] != name]
+        if value is not None:
+            self.headers.append((name, value))
+
+    def make_scope(self) -> "dict[str, Any]":
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": self.method,
+            "scheme": self.scheme,
+            "path": self.root_path + self.path.decode("utf-8", "replace"),
+            "raw_path": (self.root_path + self.raw_path).encode(),
+            "query_string": self.query.encode(),
+            "root_path": self.root_path,
+            "headers": [
+                (name.encode("utf-8", "replace"), value.encode("utf-8", "replace"))
+                for name, value in self.headers
+            ],
+            "client": (self.client, 0) if self.client else None,
+            "server": self.server,
+        }
+
+    def make_environ(self) -> "dict[str, Any]":
+        from io import BytesIO
+
+        environ = {
+            "REQUEST_METHOD": self.method,
+            "SCRIPT_NAME": self.root_path,
+            "PATH_INFO": self.path.decode("latin-1"),  # bytes as text: so PEP 3333 wants it
+            "QUERY_STRING": self.query,
+            "SERVER_NAME": self.server[0],
+            "SERVER_PORT": str(self.server[1]),
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": self.client or "",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": self.scheme,
+            "wsgi.input": BytesIO(self.body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": False,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+        }
+        for name, value in self.headers:
+            if "_" in name:
+                continue  # it would pass for the one with a hyphen, which a proxy may have set
+            name = name.upper().replace("-", "_")
+            name = name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+            value = value.encode("utf-8", "replace").decode("latin-1")
+            environ[name] = f"{environ[name]},{value}" if name in environ else value
+        return environ
+
+    def make_head(self, status: int, headers: "list[tuple[str, str]]") -> "dict[str, Any]":
+        """Status and header fields in the front end's format: the metadata of a stream."""
+        fields: "dict[str, list[str]]" = {}
+        for name, value in headers:
+            fields.setdefault(name.lower(), []).append(value)
+        head: "dict[str, Any]" = {"statusCode": status}
+        if self.is_from_load_balancer and self.has_multiple_values:
+            return {**head, "multiValueHeaders": fields}
+        repeated = {name: values for name, values in fields.items() if len(values) > 1}
+        if not self.is_format_2 and not self.is_from_load_balancer:
+            head["headers"] = {name: value for name, (value, *more) in fields.items() if not more}
+            return {**head, "multiValueHeaders": repeated}
+        cookies = fields.pop("set-cookie", [])
+        head["headers"] = {name: ", ".join(values) for name, values in fields.items()}
+        if self.is_format_2:
+            return {**head, "cookies": cookies}
+        for number, cookie in enumerate(cookies):
+            # Cookies cannot be joined, and a load balancer takes each name once. In another case
+            # of letters it is another name to the load balancer, and the same one to the client.
+            letters = enumerate("set-cookie")
+            head["headers"]["".join(c.upper() if number >> i & 1 else c for i, c in letters)] = cookie
+        return head
+
+    def make_answer(self, head: "dict[str, Any]", body: bytes) -> "dict[str, Any]":
+        """A whole answer. What is not UTF-8, and so cannot be in JSON, goes as base64."""
+        try:
+            return {**head, "body": body.decode(), "isBase64Encoded": False}
+        except UnicodeDecodeError:
+            from binascii import b2a_base64
+
+            text = b2a_base64(body, newline=False).decode()
+            return {**head, "body": text, "isBase64Encoded": True}
+
+
+def _without_prefix(path: str, prefix: str) -> str:
+    return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
+
+
+class _AsgiHandler:
+    """What asgi() returns: an application, and its lifespan in this process."""
+
+    def __init__(self, app: "AsgiApp", root_path: "Optional[str]", streaming: "Optional[bool]") -> None:
+        self.app, self.root_path, self.streaming = app, root_path, streaming
+        self.state: "dict[str, Any]" = {}  # what the lifespan leaves for the requests
+        self.contextvars = copy_context()  # the module's: the lifespan belongs to no invocation
+        self.lifespan: "Any" = None  # the task that it lives in
+        self.started: "Any" = None  # a future: the application is ready, or why it is not
+        self.ending: "Any" = None  # a future: done when the process ends
+
+    async def __call__(self, event: "Any", context: "LambdaContext") -> "Any":
+        request = _HttpRequest(event, self.root_path)
+        if self.started is None or not self.started.done():
+            await self.start()  # _HANDLER names a function around this one
+        scope = request.make_scope()
+        scope.update({"state": self.state.copy(), "aws.event": event, "aws.context": context})
+        exchange = _AsgiExchange(self.app, scope, request)
+        if request.is_from_function_url if self.streaming is None else self.streaming:
+            return exchange  # for _Invocation.stream_exchange()
+        return await exchange.collect(context)
+
+    async def start(self) -> None:
+        """Start the lifespan, if the application has one. Raises what it fails with."""
+        import asyncio
+
+        if self.started is None:
+            event_loop = asyncio.get_running_loop()
+            self.started, self.ending = event_loop.create_future(), event_loop.create_future()
+            self.lifespan = self.contextvars.run(event_loop.create_task, self.live())
+        try:
+            await asyncio.shield(self.started)
+        except Exception:
+            self.started = None  # the next invocation may have more luck
+            raise
+
+    async def live(self) -> None:
+        """The lifespan, from the start of the process to its end."""
+        import asyncio
+        import signal
+
+        started, has_begun = self.started, False
+        failure: "Optional[BaseException]" = None
+
+        async def receive() -> "Message":
+            nonlocal has_begun
+            if not has_begun:
+                has_begun = True
+                return {"type": "lifespan.startup"}
+            if failure is not None and not started.done():
+                started.set_exception(failure)
+            await self.ending
+            return {"type": "lifespan.shutdown"}
+
+        async def send(message: "Message") -> None:
+            nonlocal failure
+            kind = message["type"]
+            if kind == "lifespan.startup.complete" and not started.done():
+                _process.asgi_handlers.append(self)
+                if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                    # The event loop calls it between two steps: it interrupts nothing.
+                    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 0)
+                started.set_result(None)
+            elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+                failure = RuntimeError(message.get("message") or kind)
+            elif kind != "lifespan.shutdown.complete":
+                raise RuntimeError(f"the ASGI application sent {kind!r}, which cannot come here")
+
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self.state}
+        try:
+            await self.app(scope, receive, send)
+        except Exception as exception:
+            if failure is not None or started.done():
+                failure = exception
+            # else the application has no lifespan: so the specification has it say that
+        finally:
+            if started.done():
+                if failure is not None:
+                    _report_error(failure)
+            elif failure is not None:
+                started.set_exception(failure)
+            else:
+                started.set_result(None)
+
+    async def end(self) -> None:
+        """Let the application shut down. Lambda gives 500 ms for all that there is to do."""
+        import asyncio
+
+        if not self.ending.done():
+            self.ending.set_result(None)
+        await asyncio.wait([self.lifespan], timeout=0.3)
+
+
+class _AsgiExchange:
+    """One request to an ASGI application, and the response that it sends."""
+
+    def __init__(self, app: "AsgiApp", scope: "dict[str, Any]", request: _HttpRequest) -> None:
+        self.app, self.scope, self.request = app, scope, request
+        self.head: "Optional[dict[str, Any]]" = None  # set when the response has started
+        self.is_complete = False
+
+    async def collect(self, context: "LambdaContext") -> "dict[str, Any]":
+        """Run the application; return its whole response."""
+        import asyncio
+
+        chunks: "list[bytes]" = []
+
+        async def write(data: "Buffer") -> None:
+            chunks.append(bytes(data))
+
+        try:
+            await self.run(write, asyncio.Event())
+        except Exception as exception:
+            if not self.is_complete:
+                raise
+            # Starlette raises after its page that tells of the error, and a background task may
+            # have failed: there is a response all the same.
+            _report_error(exception, context.aws_request_id or "")
+        return self.request.make_answer(self.head or {}, b"".join(chunks))
+
+    async def stream(self, stream: "_ResponseStream") -> None:
+        """Run the application; what it sends goes out at once."""
+        import asyncio
+
+        connection, disconnected, lock = stream.connection, asyncio.Event(), asyncio.Lock()
+
+        def look() -> None:
+            """The socket can be read: Lambda has hung up, or answers early."""
+            connection.loop.remove_reader(connection.sock)
+            try:
+                answer = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+            except OSError:
+                answer = b""
+            if not answer:
+                disconnected.set()
+
+        async def write(data: "Buffer") -> None:
+            async with lock:  # tasks of the application may send at once
+                try:
+                    if stream.is_cut_off or disconnected.is_set():
+                        raise _HungUp
+                    if not stream.has_begun:
+                        await stream.write(_marshal(self.head), is_metadata=True)
+                        connection.loop.add_reader(connection.sock, look)
+                    if data:
+                        await stream.write(data)
+                except _HungUp as hang_up:
+                    disconnected.set()
+                    raise OSError("Lambda has hung up: nobody reads the response") from hang_up
+
+        try:
+            await self.run(write, disconnected)
+        except Exception as exception:
+            if not _is_of_hang_up(exception):
+                raise
+        finally:
+            if stream.has_begun:
+                connection.loop.remove_reader(connection.sock)
+
+    async def run(self, write: "Callable[[Buffer], Awaitable[None]]", disconnected: "Any") -> None:
+        """Run the application. Raises what it does, and RuntimeError if it leaves its response incomplete."""
+        body: "Optional[bytes]" = self.request.body
+
+        async def receive() -> "Message":
+            nonlocal body
+            if body is not None and not disconnected.is_set():
+                data, body = body, None
+                return {"type": "http.request", "body": data, "more_body": False}
+            await disconnected.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: "Message") -> None:
+            kind = message["type"]
+            if kind == "http.response.start" and self.head is None:
+                fields = [(str(n, "latin-1"), str(v, "latin-1")) for n, v in message.get("headers") or ()]
+                self.head = self.request.make_head(int(message["status"]), fields)
+            elif kind == "http.response.body" and self.head is not None and not self.is_complete:
+                data = memoryview(message.get("body", b"")).cast("B")
+                await write(data if self.request.method != "HEAD" else b"")
+                if not message.get("more_body"):
+                    self.is_complete = True
+                    disconnected.set()
+            else:
+                raise RuntimeError(f"the ASGI application sent {kind!r}, which cannot come here")
+
+        await self.app(self.scope, receive, send)
+        if not self.is_complete and not disconnected.is_set():
+            raise RuntimeError("the ASGI application has returned before its response was complete")
+
+
+def _is_of_hang_up(exception: BaseException) -> bool:
+    """Whether an application raises because its client is gone."""
+    inner = getattr(exception, "exceptions", ())  # of a group
+    if inner:
+        return all(map(_is_of_hang_up, inner))
+    reason = exception.__cause__ or exception.__context__
+    return isinstance(exception, _HungUp) or (reason is not None and _is_of_hang_up(reason))
+
+
+def _run_wsgi(
+    app: "WsgiApp", environ: "dict[str, Any]", request: _HttpRequest
+) -> "Generator[Any, None, None]":
+    """The head of a WSGI application's response, and then each part of the body when it is made."""
+    head: "Optional[dict[str, Any]]" = None
+    is_sent = False
+    written: "list[bytes]" = []  # by write(), for which the application waits no longer than this
+
+    def start_response(status: str, headers: "list[tuple[str, str]]", exc_info: "Any" = None) -> "Any":
+        nonlocal head
+        if exc_info and is_sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if head is not None and not exc_info:
+            raise RuntimeError("the WSGI application has called start_response() twice")
+        head = request.make_head(int(status.partition(" ")[0]), headers)
+        return written.append
+
+    chunks = app(environ, start_response)
+    try:
+        iterator = iter(chunks)
+        while True:
+            chunk = next(iterator, None)
+            parts = [part for part in (*written, chunk) if part]
+            written.clear()
+            if (parts or chunk is None) and not is_sent:  # the head waits for the body: PEP 3333
+                if head is None:
+                    raise RuntimeError("the WSGI application has not called start_response()")
+                is_sent = True
+                yield head
+            if request.method != "HEAD":
+                yield from parts
+            if chunk is None:
+                return
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
 
 
 # ---- The context -----------------------------------------------------------------------------
