@@ -842,7 +842,7 @@ class _HttpRequest:
         """Status and header fields in the front end's format: the metadata of a stream."""
         fields: "dict[str, list[str]]" = {}
         for name, value in headers:
-            fields.setdefault(name.lower(), []).append(value)
+            fields.setdefault(name.lower(), []).append(value.strip(" \t"))  # Django's cookies begin with one
         head: "dict[str, Any]" = {"statusCode": status}
         if self.is_from_load_balancer and self.has_multiple_values:
             return {**head, "multiValueHeaders": fields}
@@ -944,9 +944,9 @@ class _AsgiHandler:
             elif kind != "lifespan.shutdown.complete":
                 raise RuntimeError(f"the ASGI application sent {kind!r}, which cannot come here")
 
-        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self.state}
+        version = {"version": "3.0", "spec_version": "2.0"}
         try:
-            await self.app(scope, receive, send)
+            await self.app({"type": "lifespan", "asgi": version, "state": self.state}, receive, send)
         except Exception as exception:
             if failure is not None or started.done():
                 failure = exception
@@ -1068,11 +1068,12 @@ class _AsgiExchange:
 
 def _is_of_hang_up(exception: BaseException) -> bool:
     """Whether an application raises because its client is gone."""
-    inner = getattr(exception, "exceptions", ())  # of a group
-    if inner:
-        return all(map(_is_of_hang_up, inner))
-    reason = exception.__cause__ or exception.__context__
-    return isinstance(exception, _HungUp) or (reason is not None and _is_of_hang_up(reason))
+    chain = [exception]  # and the members of groups; frameworks make circles of it
+    for each in chain:
+        for inner in (each.__cause__, each.__context__, *getattr(each, "exceptions", ())):
+            if inner is not None and inner not in chain:
+                chain.append(inner)
+    return any(isinstance(each, _HungUp) for each in chain)
 
 
 def _run_wsgi(

@@ -87,7 +87,11 @@ FUNCTION = """
 """
 
 
-class CargoLambda(unittest.TestCase):
+class Emulated(unittest.TestCase):
+    """The emulator, with a function in it."""
+
+    FUNCTION = FUNCTION
+
     @classmethod
     def setUpClass(cls):
         stack = contextlib.ExitStack()
@@ -105,7 +109,7 @@ class CargoLambda(unittest.TestCase):
             {"PATH": f"{project}:/usr/bin:/bin", "HOME": project},
         ))
         cls.emulator.wait_for_port(cls.port)
-        root = stack.enter_context(function(function=FUNCTION))
+        root = stack.enter_context(function(function=cls.FUNCTION))
         cls.runtime = stack.enter_context(Program([BOOTSTRAP, "function.handler"], root, {
             "PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin",
             "AWS_LAMBDA_RUNTIME_API": f"http://127.0.0.1:{cls.port}/.rt",
@@ -119,6 +123,8 @@ class CargoLambda(unittest.TestCase):
             connection.request("GET" if event is None else "POST", path, event and json.dumps(event), headers)
             yield connection.getresponse()
 
+
+class CargoLambda(Emulated):
     def invoke(self, **event):
         with self.request("/2015-03-31/functions/_/invocations", event) as response:
             return response.status, json.loads(response.read())

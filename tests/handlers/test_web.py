@@ -347,7 +347,7 @@ class Answers(Served):
     def play(self, *messages, front_end="HTTP API", method="POST"):
         return event(front_end, method, body=script(*messages))
 
-    REPEATED = [["Content-Type", "text/plain"], ["vary", "a"], ["Vary", "b"], ["Set-Cookie", "a=1, 2"], ["set-cookie", "b=2"], ["set-cookie", "c=3"]]
+    REPEATED = [["Content-Type", "text/plain"], ["vary", "a"], ["Vary", " b\t"], ["Set-Cookie", "a=1, 2"], ["set-cookie", "b=2"], ["set-cookie", "c=3"]]
 
     def test_headers(self):
         single = {"content-type": "text/plain", "vary": "a, b"}
@@ -512,6 +512,16 @@ class Live(unittest.TestCase):
             except OSError:
                 raise RuntimeError("ClientDisconnect")
 
+        async def in_a_circle(receive, send):
+            try:
+                try:
+                    await endless_without_care(receive, send)
+                except OSError as error:
+                    raise RuntimeError("ClientDisconnect") from error
+            except RuntimeError as error:
+                error.__cause__.__cause__ = error
+                raise
+
         async def endless_without_care(receive, send):
             await send({"type": "http.response.start", "status": 200})
             while True:
@@ -586,6 +596,7 @@ class Live(unittest.TestCase):
             self.assertEqual(self.hang_up(aws, "/waits"), f"{disconnect}\n")
             self.assertEqual(self.hang_up(aws, "/endless_without_care"), "")
             self.assertEqual(self.hang_up(aws, "/chained"), "")
+            self.assertEqual(self.hang_up(aws, "/in_a_circle"), "")
             self.assertRegex(self.hang_up(aws, "/careless"), r"\A\[ERROR\] RuntimeError: of its own\r[^\n]*\n\Z")
 
     @contextlib.contextmanager
