@@ -1,7 +1,7 @@
 """make bench: this runtime beside awslambdaric and beside a floor, measured in one run.
 
     make bench PYTHON=python3.13            everything, under three minutes once build/ is filled
-    make bench PYTHON=python3.13 ONLY=warm  single groups: cold warm nested string sizes stream slots
+    make bench PYTHON=python3.13 ONLY=warm  single groups: cold warm nested string sizes stream slots web
 
 Every contender runs on the same interpreter, against the same stub of the Runtime API, in turns
 (A B C A B C ...), so that what else the machine does hits all of them alike. What is printed is
@@ -43,6 +43,8 @@ TASK = BUILD / "task"
 RIC = BUILD / f"var-runtime-{sys.implementation.cache_tag}"  # what /var/runtime is on a managed runtime
 RIC_SOURCE = RIC.with_name(RIC.name + "-source")  # the same, nothing compiled
 NODE = BUILD / "node"
+WEB = BUILD / f"web-{sys.implementation.cache_tag}"
+WEB_PINNED = ["fastapi==0.162.5", "mangum==0.22.0"]
 RIC_PINNED = ["awslambdaric==4.2.2", "simplejson==4.3.0", "snapshot-restore-py==1.0.0"]
 NODE_PINNED = "aws-lambda-ric@4.0.2"
 TIMEOUT = 30  # seconds without a byte from a contender: it hangs
@@ -56,6 +58,10 @@ FUNCTIONS = {
     "stream.py": f"def handler(event, context):\n    for _ in range({CHUNKS}):\n        yield CHUNK\n\n\nCHUNK = bytes({CHUNK})\n",
     "wait.py": "import time\n\n\ndef handler(event, context):\n    time.sleep(0.01)\n    return event\n",
     "wait_async.py": "import asyncio\n\n\nasync def handler(event, context):\n    await asyncio.sleep(0.01)\n    return event\n",
+    "web.py": "import fastapi\nimport mangum\n\napp = fastapi.FastAPI()\n\n\n@app.get('/items/{item}')\nasync def item(item: int, q: str):\n"
+    "    return {'item': item, 'q': q}\n\n\ndef handler(event, context):\n    return adapter(event, context)\n\n\nadapter = mangum.Mangum(app)\n",
+    "web_asgi.py": "import runtime\nimport signal\n\nfrom web import app\n\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the stub has no extensions\nhandler = runtime.asgi(app)\n",
     "stream.js": f"""const chunk = Buffer.alloc({CHUNK})
 exports.handler = awslambda.streamifyResponse(async (event, stream, context) => {{
   for (let i = 0; i < {CHUNKS}; i++)
@@ -188,6 +194,10 @@ def prepare(groups):
         pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--target", RIC]
         if subprocess.run([*pip, *RIC_PINNED]).returncode:
             sys.exit(f"{RIC_PINNED[0]} could not be installed for Python {platform.python_version()}: it needs 3.10 or later, and pip")
+    if "web" in groups and not (WEB / "mangum").exists():
+        pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--target", WEB]
+        if subprocess.run([*pip, *WEB_PINNED]).returncode:
+            sys.exit(f"{' and '.join(WEB_PINNED)} could not be installed")
     (RIC / "bootstrap").write_text(RIC_BOOTSTRAP)
     (RIC / "bootstrap").chmod(0o755)
     (RIC / "bootstrap.py").write_text(RIC_BOOTSTRAP_PY)
@@ -598,6 +608,33 @@ def serve(contender, event, waiting, invocations):
     return seconds
 
 
+APPLICATIONS = {"asgi()": ("this runtime", "web_asgi.handler"), "Mangum here": ("this runtime", "web.handler"), "Mangum on awslambdaric": ("awslambdaric", "web.handler")}
+
+
+def web():
+    """A small FastAPI route behind an HTTP API, warm: five processes of each, in blocks of 50."""
+    http = {"method": "GET", "path": "/items/7", "protocol": "HTTP/1.1", "sourceIp": "203.0.113.7", "userAgent": "curl"}
+    event = Event({
+        "version": "2.0", "routeKey": "$default", "rawPath": "/items/7", "rawQueryString": "q=you", "isBase64Encoded": False,
+        "headers": {"accept": "*/*", "host": "id.execute-api.us-east-1.amazonaws.com", "x-forwarded-port": "443", "x-forwarded-proto": "https"},
+        "requestContext": {"http": http, "domainName": "id.execute-api.us-east-1.amazonaws.com", "stage": "$default"},
+    })
+    for _ in range(5):
+        with contextlib.ExitStack() as stack:
+            contenders = {}
+            for column, (name, handler) in APPLICATIONS.items():
+                contender = contenders[column] = stack.enter_context(Contender(name, handler, PYTHONPATH=str(WEB)))
+                contender.start()
+                for _ in range(20):
+                    contender.invoke(event)
+            for _ in range(10):
+                for column, contender in contenders.items():
+                    processor = contender.processor()
+                    for _ in range(50):
+                        add("web", column, contender.invoke(event))
+                    add("web, processor", column, (contender.processor() - processor) / 50)
+
+
 # ---------------------------------------------------------------------- the tables
 
 MS, US, MB, GB = (1e3, "ms"), (1e6, "µs"), (1, "MB"), (1e-9, "GB/s")
@@ -656,7 +693,7 @@ def table(rows, columns):
         print(f"| {label} | {' | '.join(cell(samples.get(name), unit) for name in columns)} | {'; '.join(verdicts)} |")
 
 
-GROUPS = {group.__name__: group for group in (cold, warm, nested, string, sizes, stream, slots)}
+GROUPS = {group.__name__: group for group in (cold, warm, nested, string, sizes, stream, slots, web)}
 
 
 def report():
@@ -677,6 +714,15 @@ def report():
                 else:
                     cells.append("")
             print(f"| {count} | {' | '.join(cells)} |")
+    if len(DATA.get("web, processor", ())) == len(APPLICATIONS):
+        print(f"\n| a small FastAPI route, warm | {' | '.join(APPLICATIONS)} | against the bounds |")
+        print("| --- " * (len(APPLICATIONS) + 2) + "|")
+        for label, figure, bounds in ("round trip", "web", {}), ("processor time", "web, processor", {"Mangum here": 1.00, "Mangum on awslambdaric": 1.00}):
+            ours, verdicts = statistics.median(DATA[figure]["asgi()"]), []
+            for other, bound in bounds.items():
+                ratio = ours / statistics.median(DATA[figure][other])
+                verdicts.append(f"{'met' if ratio <= bound else 'NOT met'}: {ratio:.2f} of {other} (bound {bound:.2f})")
+            print(f"| {label} | {' | '.join(cell(DATA[figure][column], US) for column in APPLICATIONS)} | {'; '.join(verdicts)} |")
     if "cold" in DATA:
         print(f"\nOf the cold starts, `python3 -c pass` takes {cell(DATA['cold, interpreter']['floor'], MS)}.")
     if "warm" in DATA:
