@@ -650,7 +650,8 @@ LIFESPAN = """
             message = await receive()
             task.cancel()
             print("shutdown" if message == {"type": "lifespan.shutdown"} else message)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.05)  # as long as it takes to close a pool
+            print("closed")
             await send({"type": "lifespan.shutdown.complete"})
             return
         state = scope["state"]
@@ -684,14 +685,14 @@ class Lifespan(unittest.TestCase):
                 self.assertEqual(len(aws.sent("extension/register")), 1)
                 aws.signal(signal.SIGTERM)
                 self.assertEqual(aws.wait(), 0)
-                self.assertEqual((aws.log, aws.stderr), ("startup\nshutdown\n", ""))
+                self.assertEqual((aws.log, aws.stderr), ("startup\nshutdown\nclosed\n", ""))
 
     def test_shutdown_when_the_function_exits(self):
         source = LIFESPAN.replace('state = scope["state"]', 'sys.exit(3)')
         with function(function=source) as root, Lambda(root) as aws:
             self.assertEqual(aws.invoke(event()).error_type, "SystemExit")
             self.assertEqual(aws.wait(), 3)
-            self.assertRegex(aws.log, r"\Astartup\n\[ERROR\] SystemExit: 3\r[^\n]*\nshutdown\n\Z")
+            self.assertRegex(aws.log, r"\Astartup\n\[ERROR\] SystemExit: 3\r[^\n]*\nshutdown\nclosed\n\Z")
 
     def test_a_signal_handler_of_the_function(self):
         own = "\n    import signal\n    signal.signal(signal.SIGTERM, lambda number, frame: (print('own'), sys.exit(5)))\n"
@@ -700,10 +701,10 @@ class Lifespan(unittest.TestCase):
             aws.wait_for(lambda: aws.polling)
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 5)
-            self.assertEqual(aws.log, "startup\nown\nshutdown\n")
+            self.assertEqual(aws.log, "startup\nown\nshutdown\nclosed\n")
 
     def test_shutdown_that_does_not_end(self):
-        source = LIFESPAN.replace("await asyncio.sleep(0)", "await asyncio.sleep(60)")
+        source = LIFESPAN.replace("await asyncio.sleep(0.05)", "await asyncio.sleep(60)")
         with function(function=source) as root, Lambda(root) as aws:
             aws.wait_for(lambda: aws.polling)
             aws.signal(signal.SIGTERM)
@@ -715,7 +716,7 @@ class Lifespan(unittest.TestCase):
             ('raise ValueError("at the end")', "[ERROR] ValueError: at the end"),
             ('return await send({"type": "lifespan.shutdown.failed", "message": "the pool"})', "[ERROR] RuntimeError: the pool"),
         ):
-            with self.subTest(statement), function(function=LIFESPAN.replace("await asyncio.sleep(0)", statement)) as root, Lambda(root) as aws:
+            with self.subTest(statement), function(function=LIFESPAN.replace("await asyncio.sleep(0.05)", statement)) as root, Lambda(root) as aws:
                 aws.wait_for(lambda: aws.polling)
                 aws.signal(signal.SIGTERM)
                 self.assertEqual(aws.wait(), 0)
