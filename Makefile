@@ -1,88 +1,138 @@
-# Every command a person needs. `make help` lists them.
+# Every command a person needs, from any folder: `make -f FOLDER/Makefile` and `make -C FOLDER` do
+# the same, and relative paths are those of the folder they are typed in. `make help` lists them.
+
+quoted = '$(subst ','\'',$(1))'
+# This file's folder. To make a path with spaces is several words, and `include` puts others before it:
+# it is the end of the list that is a file.
+HASH := \#
+HERE := $(shell file=$(call quoted,$(MAKEFILE_LIST)); until [ -f "$$file" ] || [ -z "$$file" ]; do file="$${file$(HASH)* }"; done; \
+    file=$$(readlink -f -- "$$file") && cd "$${file%/*}" && pwd -P)
+# The caller's folder. After `make -C` PWD has it; whether there was a -C says make's command line
+# alone, since PWD is that of another folder where a program has called make.
+CALLER := $(shell tr '\n\0' ' \n' 2>/dev/null </proc/$$PPID/cmdline | while read -r word; do case $$word in \
+    (-[fjloIWE]*) ;; (-[!-]*C*|-C*|--directory*) cd $(call quoted,$(value PWD)) && pwd -P; break ;; esac; done)
+CALLER := $(or $(CALLER),$(CURDIR))
+here := $(call quoted,$(HERE))
+caller := $(call quoted,$(CALLER))
+
+# The variables that the commands understand. What is given goes on as it was written, through the
+# environment: make itself would expand dollar signs, and a shell what `$(...)` in a recipe puts there.
+VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
+    ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+
+# FUNCTION and TASK_ROOT are one variable. The command line goes before the environment, as everywhere.
+NAME := $(or $(firstword $(filter FUNCTION TASK_ROOT,$(GIVEN))),$(if $(filter-out undefined,$(origin TASK_ROOT)),TASK_ROOT,FUNCTION))
+ifeq ($(words $(filter FUNCTION TASK_ROOT,$(GIVEN))),2)
+ifneq ($(value FUNCTION),$(value TASK_ROOT))
+$(error FUNCTION=$(FUNCTION) and TASK_ROOT=$(TASK_ROOT): these are one variable under two names, pass one)
+endif
+endif
+ifeq ($(origin $(NAME)),undefined)
+ifeq ($(CALLER),$(HERE))
+FUNCTION := tests/hello
+else
+FUNCTION := $(HERE)/tests/hello
+endif
+endif
+override FUNCTION := $(value $(NAME))
+# A bare name is looked up on PATH, a path is the caller's.
 PYTHON ?= python3
+ASKED := $(value PYTHON)
+override PYTHON := $(if $(findstring /,$(ASKED)),$(if $(filter-out /%,$(firstword $(ASKED))),$(CALLER)/))$(ASKED)
 export PYTHON
+function := $(call quoted,$(FUNCTION))
+
 ifneq ($(filter-out help clean test-newest,$(MAKECMDGOALS)),)
-$(if $(shell 2>/dev/null $(PYTHON) -c 'import sys; print("x" * (sys.version_info >= (3, 9)))'),,$(error \
-    PYTHON=$(PYTHON): not found, or older than 3.9: name another, as in PYTHON=python3.13))
+$(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_info >= (3, 9)))' 2>/dev/null),,$(error \
+    PYTHON=$(ASKED): not found, or older than 3.9: name another, as in PYTHON=python3.13))
 endif
 .DEFAULT_GOAL := help
-.PHONY: help run test test-newest lint fuzz conformance bench dist layer create invoke update delete clean
+COMMANDS := help run test test-newest lint fuzz conformance bench dist layer create invoke update delete clean
+.PHONY: $(COMMANDS)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(here)/Makefile
 
-TASK_ROOT ?= tests/hello
-# Through the environment and unexpanded: quotes and dollar signs arrive as they were written.
-override EVENT := $(value EVENT)
-export TASK_ROOT HANDLER EVENT TIMEOUT
-run:  ## invoke a function once: TASK_ROOT=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json, TIMEOUT=3
-	@$(PYTHON) tests/miniature run "$$TASK_ROOT" "$$HANDLER"
+# What is typed where a FUNCTION= belongs would run or pack the example, and then be "up to date".
+STRAY := $(filter-out $(COMMANDS),$(MAKECMDGOALS))
+STRAY := $(shell cd $(caller) && for goal in $(call quoted,$(STRAY)) $(foreach goal,$(STRAY),$(call quoted,$(goal))); do \
+    [ -n "$$goal" ] && [ -e "$$goal" ] && echo "$$goal" && break; done)
+$(if $(STRAY),$(error $(STRAY) is no command of this Makefile: a folder with a function is passed as in FUNCTION=$(STRAY)))
+
+# The function sees its own variables and Lambda's: miniature/run.py takes out what make has put in.
+run: export MAKE_GIVEN := $(filter $(VARIABLES),$(GIVEN)) FUNCTION PYTHON
+run: export MAKE_FUNCTION := $(NAME)
+run:  ## invoke a function once: FUNCTION=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json, TIMEOUT=3
+	@cd $(caller) && MAKE_PID=$$PPID exec "$$PYTHON" $(here)/tests/miniature run $(function) "$$HANDLER"
 
 # The rooms of tests/ that `make test` enters, as many at a time as there are processors.
 ROOMS := handlers lifecycle protocol miniature deploy
 .PHONY: $(ROOMS:%=test-%)
 PYTHONFLAGS ?=
 test:  ## the tests: standard library only, no network, under a minute; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
-	@$(MAKE) -s -k -j$$(getconf _NPROCESSORS_ONLN) $(if $(filter output-sync,$(.FEATURES)),-O) $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
+	@$(MAKE) -f $(here)/Makefile -s -k -j$$(getconf _NPROCESSORS_ONLN) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
 $(ROOMS:%=test-%):
-	@cd tests && MAKEFLAGS= $(PYTHON) $(PYTHONFLAGS) -m unittest discover -s $(@:test-%=%)
+	@cd $(here)/tests && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover -s $(@:test-%=%)
 
 # Versions that this machine need not have: in a root of the next Debian, which has these.
 test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under build/, as root on a Debian machine; PYTHON=python3.15 for one
-	@for python in $(if $(filter file,$(origin PYTHON)),python3.14 python3.15,$(PYTHON)); do \
-	    tests/deploy/debian.sh newest make -s test PYTHON=$$python PYTHONFLAGS="$(PYTHONFLAGS)" ROOM="$(ROOM)" || exit; \
+	@for python in $(if $(filter PYTHON,$(GIVEN)),$(PYTHON),python3.14 python3.15); do \
+	    $(here)/tests/deploy/debian.sh newest make -s test PYTHON=$$python PYTHONFLAGS="$(PYTHONFLAGS)" ROOM="$(ROOM)" || exit; \
 	done
 
 # A stamp for each set of versions: a second run installs nothing.
+BUILD := $(subst $() ,\ ,$(HERE))/build
 LINT := mypy==1.19.1 ruff==0.17.6
-LINT_INSTALLED := build/lint/$(subst $() ,+,$(LINT))
+LINT_INSTALLED := $(BUILD)/lint/$(subst $() ,+,$(LINT))
 lint: $(LINT_INSTALLED)  ## mypy --strict on runtime.py as the oldest and the newest Python read it; ruff
-	@for version in 3.9 3.15; do \
+	@cd $(here) && for version in 3.9 3.15; do \
 	    build/lint/bin/mypy --strict --python-version $$version --cache-dir build/lint/mypy runtime.py || exit; \
 	done
-	@build/lint/bin/ruff check --quiet runtime.py tests
-	@build/lint/bin/ruff format --diff --quiet runtime.py
+	@cd $(here) && build/lint/bin/ruff check --quiet runtime.py tests
+	@cd $(here) && build/lint/bin/ruff format --diff --quiet runtime.py
 
 $(LINT_INSTALLED):
-	@$(PYTHON) -m venv --clear build/lint
-	@build/lint/bin/pip install --quiet --disable-pip-version-check $(LINT)
-	@touch $@
+	@"$$PYTHON" -m venv --clear $(here)/build/lint
+	@$(here)/build/lint/bin/pip install --quiet --disable-pip-version-check $(LINT)
+	@touch $(call quoted,$@)
 
 H11 := build/h11-0.16.0
-fuzz: $(H11)/h11  ## a hostile Runtime API: SEED=7 CASES=10000; then 100,000 invocations that are counted: INVOCATIONS=100000
-	@PYTHONPATH=$(H11) $(PYTHON) tests/protocol/fuzz.py --h11 $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(CASES),--cases $(CASES))
-	@cd tests && INVOCATIONS=$(or $(INVOCATIONS),100000) $(PYTHON) -m unittest discover -s protocol -p test_counting.py
+fuzz: $(BUILD)/h11-0.16.0/h11  ## a hostile Runtime API: SEED=7 CASES=10000; then 100,000 invocations that are counted: INVOCATIONS=100000
+	@cd $(here) && PYTHONPATH=$(H11) "$$PYTHON" tests/protocol/fuzz.py --h11 $${SEED:+--seed "$$SEED"} $${FIRST:+--first "$$FIRST"} $${CASES:+--cases "$$CASES"}
+	@cd $(here)/tests && INVOCATIONS=$${INVOCATIONS:-100000} "$$PYTHON" -m unittest discover -s protocol -p test_counting.py
 
-$(H11)/h11:
-	@$(PYTHON) -m venv --clear build/fuzz  # Debian's interpreters have no pip of their own
-	@build/fuzz/bin/pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
+$(BUILD)/h11-0.16.0/h11:
+	@cd $(here) && "$$PYTHON" -m venv --clear build/fuzz  # Debian's interpreters have no pip of their own
+	@cd $(here) && build/fuzz/bin/pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
 
-FUNCTION ?= tests/hello
-export FUNCTION PYTHON_PREFIX ARCH FORCE
+export FORCE
+PACKAGE := cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py
 dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
-	@$(PYTHON) tests/deploy/package.py function "$$FUNCTION"
+	@$(PACKAGE) function $(function)
 
 layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
-	@$(PYTHON) tests/deploy/package.py layer $(if $(PYTHON_PREFIX),--prefix "$$PYTHON_PREFIX")
+	@$(PACKAGE) layer $${PYTHON_PREFIX:+--prefix "$$PYTHON_PREFIX"}
 
-export STACK BUCKET RUNTIME
+DEPLOY := cd $(caller) && FUNCTION=$(function) exec "$$PYTHON" $(here)/tests/deploy/deploy.py
 create:  ## the example on AWS: BUCKET=name, PYTHON_PREFIX=folder or RUNTIME=python3.13, STACK=name, ARCH=arm64
-	@$(PYTHON) tests/deploy/deploy.py create
+	@$(DEPLOY) create
 
 update: create  ## the same, after a change
 
 invoke:  ## invoke what `make create` made: STACK=name, EVENT='{"k": 1}' or EVENT=@event.json
-	@$(PYTHON) tests/deploy/deploy.py invoke
+	@$(DEPLOY) invoke
 
 delete:  ## delete what `make create` made: STACK=name
-	@$(PYTHON) tests/deploy/deploy.py delete
+	@$(DEPLOY) delete
 
 conformance:  ## beside awslambdaric and under two emulators, from PyPI; TESTS=test_emulator for some
-	@$(PYTHON) tests/conformance/run.py $(TESTS)
+	@cd $(here) && exec "$$PYTHON" tests/conformance/run.py $$TESTS
 
 bench:  ## beside awslambdaric and a floor, in three minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
-	@$(PYTHON) tests/bench/bench.py $(ONLY)
+	@cd $(here) && exec "$$PYTHON" tests/bench/bench.py $$ONLY
 
-clean:  ## remove build/ and dist/
-	@rm -rf build dist
+clean:  ## remove this Makefile's build/ and dist/, not the caller's
+	@rm -rf $(here)/build $(here)/dist

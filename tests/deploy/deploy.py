@@ -20,7 +20,7 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
 from miniature.run import read_event  # noqa: E402
 
-os.chdir(os.path.dirname(TESTS))
+REPO = os.path.dirname(TESTS)
 
 
 def variable(name, default=""):
@@ -29,7 +29,7 @@ def variable(name, default=""):
 
 STACK = variable("STACK", "python-hello")
 RUNTIME = variable("RUNTIME", "provided.al2023")
-FUNCTION = os.environ.get("FUNCTION", "tests/hello")
+FUNCTION = os.environ.get("FUNCTION", os.path.join(TESTS, "hello"))
 
 
 def create():
@@ -38,12 +38,13 @@ def create():
     check_function(FUNCTION)
     arch = architecture(variable("ARCH"))
     python, layer = interpreter(arch)
-    template, packaged = "tests/deploy/template.yaml", "build/template.yaml"
-    os.makedirs("build", exist_ok=True)
+    template, packaged = os.path.join(TESTS, "deploy", "template.yaml"), in_build("template.yaml")
+    layer_zip, function_zip = (os.path.join(REPO, "dist", name) for name in ("layer.zip", "function-for-layer.zip"))
     aws("sts", "get-caller-identity")  # says it before anything is built when there are no credentials
-    function = ["function", FUNCTION, "--without-runtime", "--output", "dist/function-for-layer.zip"]
-    for arguments in (["layer", *layer], function):  # -B: the prefix stays as it is
-        if subprocess.run([python, "-B", "tests/deploy/package.py", "--arch", arch, *arguments]).returncode:
+    function = ["function", FUNCTION, "--without-runtime", "--output", function_zip]
+    for arguments in (["layer", *layer, "--output", layer_zip], function):  # -B: the prefix stays as it is
+        package = os.path.join(TESTS, "deploy", "package.py")
+        if subprocess.run([python, "-B", package, "--arch", arch, *arguments]).returncode:
             sys.exit(1)
     print(f"{STACK}: uploading, then creating or updating; a minute or two", flush=True)
     aws("cloudformation", "package", "--template-file", template, "--s3-bucket", bucket, "--output-template-file", packaged)
@@ -55,6 +56,12 @@ def create():
     (stack,) = json.loads(aws("cloudformation", "describe-stacks", "--stack-name", STACK))["Stacks"]
     for output in stack.get("Outputs", ()):
         print(f"{output['OutputKey']:8} {output['OutputValue']}  {output.get('Description', '')}")
+
+
+def in_build(name):
+    """The path of a file that is kept for a look at it, and of no use afterwards."""
+    os.makedirs(os.path.join(REPO, "build"), exist_ok=True)
+    return os.path.join(REPO, "build", name)
 
 
 def interpreter(arch):
@@ -77,8 +84,7 @@ def interpreter(arch):
 
 def invoke():
     """Print what the function logged and what it answered."""
-    event, request, answer = read_event(variable("EVENT"), FUNCTION), "build/event", "build/answer"
-    os.makedirs("build", exist_ok=True)
+    event, request, answer = read_event(variable("EVENT"), FUNCTION), in_build("event"), in_build("answer")
     with open(request, "wb") as file:
         file.write(event)
     result = json.loads(aws(

@@ -473,43 +473,5 @@ class RefusedPrefix(unittest.TestCase):
         self.refused("add PYTHON=python3.99", foreign, "--arch", self.other)
 
 
-class Make(unittest.TestCase):
-    """The commands as a person types them, in a copy of the repository."""
-
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="make-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-        for name in ("Makefile", "bootstrap", "runtime.py"):
-            shutil.copy(REPO / name, self.folder)
-        shutil.copytree(REPO / "tests/hello", self.folder / "tests/hello")
-        (self.folder / "tests/deploy").mkdir()
-        for name in ("package.py", "elf.py"):
-            shutil.copy(REPO / "tests/deploy" / name, self.folder / "tests/deploy")
-
-    def make(self, *words):
-        return subprocess.run(
-            ["make", "-s", *words], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60,
-        )
-
-    def test_dist_and_layer(self):
-        self.make("dist", "layer", f"PYTHON={sys.executable}").check_returncode()
-        self.assertIn("function.py", read(self.folder / "dist/function.zip"))
-        self.assertIn(f", compiled for Python {VERSION}, no interpreter\n", self.make("layer", f"PYTHON={sys.executable}").stdout)
-        self.assertEqual(list(read(self.folder / "dist/layer.zip")), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
-
-    def test_no_python_or_one_that_is_too_old(self):
-        old = self.folder / "python3.8"
-        old.write_text(f"""#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 8, 18); exec(sys.argv[2])' "$@"\n""")
-        old.chmod(0o755)
-        for python in "python3.99", "", str(old):
-            for target in "run", "test", "lint", "fuzz", "dist", "layer", "create":
-                with self.subTest(python=python, target=target):
-                    made = self.make(target, f"PYTHON={python}")
-                    self.assertEqual((made.returncode, made.stdout), (2, ""))
-                    self.assertRegex(made.stderr, rf"\A.* PYTHON={re.escape(python)}: not found, or older than 3.9: name another, .*\n\Z")
-            for target in "help", "clean":
-                self.assertEqual(self.make(target, f"PYTHON={python}").stderr, "")
-
-
 if __name__ == "__main__":
     unittest.main()

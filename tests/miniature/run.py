@@ -2,7 +2,8 @@
 
     python3 tests/miniature run FOLDER [FILE.FUNCTION]
 
-The event is in the variable EVENT, the seconds that it may take in TIMEOUT.
+The event is in the variable EVENT, the seconds that it may take in TIMEOUT. Where make has set MAKE_GIVEN, TIMEOUT counts
+only if that names it, as one of make's command line: one of the environment is the function's own.
 """
 
 import base64
@@ -21,7 +22,7 @@ import time
 import warnings
 
 from .api import LIMIT, SPLIT, STREAMED_HTTP
-from .process import Lambda
+from .process import REPO, Lambda
 
 LONGEST = 900  # seconds: what Lambda allows a function at most, and what TIMEOUT= is if it is not given
 LONGEST_INIT = 10  # seconds: what Lambda allows its import
@@ -32,17 +33,27 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main(folder, handler=""):
     if sys.version_info < (3, 9):
         sys.exit(f"Python {sys.version.split()[0]} is too old: 3.9 or later, as in make run PYTHON=python3.13")
+    name = os.environ.get("MAKE_FUNCTION", "FUNCTION")  # or TASK_ROOT, as the person has called it
     if not folder:
-        sys.exit("TASK_ROOT= is empty: pass the folder that the function is in")
+        sys.exit(f"{name}= is empty: pass the folder that the function is in")
     if not os.path.isdir(folder):
-        sys.exit(f"TASK_ROOT={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
-    if handler and folder == "tests/hello":  # which `make run` takes when it is given none
-        print(f"TASK_ROOT={folder}", file=sys.stderr)
+        sys.exit(f"{name}={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    example = os.path.join(REPO, "tests", "hello")  # which make takes when it is given none
+    elsewhere = "MAKE_FUNCTION" in os.environ and not os.path.samefile(os.curdir, REPO)
+    if os.path.samefile(folder, example) and (handler or elsewhere):
+        print(f"{name}={folder}", file=sys.stderr)
     handler = handler or find_handler(folder)
-    timeout = os.environ.get("TIMEOUT") or str(LONGEST)
+    timeout = os.environ.get("TIMEOUT") if is_given("TIMEOUT") else None
+    timeout = timeout or str(LONGEST)
     if not timeout.isdecimal() or not 0 < int(timeout) <= LONGEST:
         sys.exit(f"TIMEOUT={timeout}: seconds from 1 to {LONGEST}")
-    event = read_event(os.environ.get("EVENT", ""), folder)
+    try:
+        event = read_event(os.environ.get("EVENT", ""), folder)
+    except SystemExit as error:
+        if is_given("EVENT") or not os.environ.get("EVENT"):
+            raise
+        print(f"EVENT of the environment is no event, and left to the function: {error}", file=sys.stderr)
+        event = read_event("", folder)
     for number in INTERRUPTS:
         signal.signal(number, leave)
     with Lambda(folder, handler, start=False, timeout=int(timeout)) as aws:
@@ -67,7 +78,7 @@ def find_handler(folder):
     names = ["function.py", "lambda_function.py", "app.py", "main.py", "index.py", "handler.py"]
     file = next((name for name in names if name in files), files[0] if len(files) == 1 else None)
     if file is None:
-        sys.exit(f"TASK_ROOT={folder} has {', '.join(files) or 'no .py file'}: pass HANDLER=file.function")
+        sys.exit(f"{folder} has {', '.join(files) or 'no .py file'}: pass HANDLER=file.function")
     bound, functions = top_level(os.path.join(folder, file))
     name = next((name for name in ("handler", "lambda_handler") if name in bound), None)
     if functions and not name:
@@ -117,6 +128,11 @@ def near_miss(folder, handler, error_type):
     return f"HANDLER={handler}: {hint}"
 
 
+def is_given(name):
+    """Whether a variable of the environment is meant for the Lambda in miniature, and not for the function."""
+    return "MAKE_GIVEN" not in os.environ or name in os.environ["MAKE_GIVEN"].split()
+
+
 def read_event(given, folder):
     """The bytes of the event: given as JSON or as @file, else event.json in the folder, else {}."""
     def refuse(constant):
@@ -145,7 +161,28 @@ def environment(lambdas):
     """The caller's variables, since a function is configured through them, under those that Lambda itself sets."""
     fixed = {name: value for name, value in lambdas.items() if not name.startswith("AWS_") or name == "AWS_LAMBDA_RUNTIME_API"}
     fixed["PATH"] = lambdas["PATH"].split(":")[0] + ":" + os.environ.get("PATH", os.defpath)
-    return {**lambdas, **os.environ, **fixed}
+    return {**lambdas, **callers_variables(), **fixed}
+
+
+def callers_variables():
+    """The environment without what make has put in: its flags, and the variables of its command line that are its own."""
+    variables = {name: value for name, value in os.environ.items() if not re.match("MAKE|MFLAGS$|GNUMAKEFLAGS$", name)}
+    given = os.environ.get("MAKE_GIVEN", "").split()
+    before = variables_of(os.environ["MAKE_PID"]) if "MAKE_PID" in os.environ else {}
+    for name in given:  # `TIMEOUT=5s make run TIMEOUT=3`: the function sees 5s
+        variables.pop(name, None)
+        if name in before:
+            variables[name] = before[name]
+    return variables
+
+
+def variables_of(pid):
+    """The environment that a process was started with; {} where there is no /proc."""
+    try:
+        pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    return dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
 
 
 class Screen:

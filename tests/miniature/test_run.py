@@ -37,7 +37,7 @@ def script(*variables):
 
 def caller(**variables):
     """The environment of someone who has a shell, and is not inside another make."""
-    ours = ("EVENT", "TASK_ROOT", "HANDLER", "TIMEOUT")
+    ours = ("EVENT", "FUNCTION", "TASK_ROOT", "HANDLER", "TIMEOUT")
     return {
         **{k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("MAKE", "MFLAGS", "AWS_", "PYTHON"))},
         **variables,
@@ -147,6 +147,30 @@ class Value(unittest.TestCase):
             self.assertEqual(json.loads(ran.stdout), ["orders", "512", root], ran.stderr)
             self.assertIn("\tMemory Size: 512 MB\t", ran.stderr)
 
+    def test_variables_that_make_has_as_well(self):
+        """Those of the environment are the function's, those of make's command line make's; of make itself it sees nothing."""
+        source = """
+            import os
+            def handler(event, context):
+                return {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "LAMBDA_", "LC_", "_"))}
+        """
+        lambdas = {"LANG": "en_US.UTF-8", "TZ": ":UTC"}
+        with function(function=source) as root:
+            def seen(*variables, **environment):
+                ran = run(*variables, by=make, **environment)
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+                # What it sees beyond what the caller has set; PATH begins with the interpreter's folder.
+                return {k: v for k, v in json.loads(ran.stdout).items() if v != caller().get(k) and k not in ("PATH", "PWD", "OLDPWD")}
+
+            self.assertEqual(seen(f"FUNCTION={root}"), lambdas)
+            own = {"TIMEOUT": "5s", "BUCKET": "b", "STACK": "", "PYTHON": "ours", "OUTPUT": "$x"}
+            self.assertEqual(seen(f"FUNCTION={root}", **own), {**lambdas, **own})
+            self.assertEqual(seen(f"FUNCTION={root}", "TIMEOUT=4", "HANDLER=function.handler", TIMEOUT="5s"), {**lambdas, "TIMEOUT": "5s"})
+            ran = run(f"TASK_ROOT={root}", by=make, EVENT="black friday")
+            self.assertEqual(json.loads(ran.stdout)["EVENT"], "black friday")
+            self.assertIn("EVENT of the environment is no event, and left to the function: EVENT is not JSON: ", ran.stderr)
+            self.assertEqual(seen("TABLE=$(shell echo x)$y", FUNCTION=root), {**lambdas, "TABLE": "$(shell echo x)$y", "FUNCTION": root})
+
     def test_bytes_go_to_stdout_as_they_are(self):
         with function(function="def handler(event, context): return bytes(event)") as root:
             for data in (bytes(range(256)), b'{"not":  "reformatted"}'):
@@ -173,6 +197,7 @@ class Mistake(unittest.TestCase):
         self.assertIn(message, lines[0])
 
     def test_task_root(self):
+        self.check("FUNCTION=nowhere: no such folder", "FUNCTION=nowhere")
         self.check("TASK_ROOT=nowhere: no such folder", "TASK_ROOT=nowhere")
         self.check("TASK_ROOT=Makefile: pass the folder", "TASK_ROOT=Makefile")
         self.check("TASK_ROOT= is empty: pass the folder", "TASK_ROOT=")
@@ -200,9 +225,9 @@ class Mistake(unittest.TestCase):
 
     def test_handler_that_cannot_be_guessed(self):
         with function(one="", two="") as root:
-            self.check(f"TASK_ROOT={root} has one.py, two.py: pass HANDLER=file.function", f"TASK_ROOT={root}")
+            self.check(f"{root} has one.py, two.py: pass HANDLER=file.function", f"TASK_ROOT={root}")
         with function() as root:
-            self.check(f"TASK_ROOT={root} has no .py file: pass HANDLER=file.function", f"TASK_ROOT={root}")
+            self.check(f"{root} has no .py file: pass HANDLER=file.function", f"TASK_ROOT={root}")
         for source, message in {
             "handlers = []\ndef _helper(): pass\ndef my_function(event, context): lambda: 1": "my_function: pass HANDLER=thing.my_function",
             "def one(): pass\nif True:\n    async def two(): pass": "one, two: pass HANDLER=thing.function",
@@ -303,9 +328,9 @@ class Failure(unittest.TestCase):
 
     def test_handler_for_a_folder_that_was_not_given(self):
         ran = run("HANDLER=orders.handler")
-        self.assertRegex(ran.stderr, r"\ATASK_ROOT=tests/hello\n\[ERROR\] .* No module named 'orders'")
+        self.assertRegex(ran.stderr, r"\AFUNCTION=tests/hello\n\[ERROR\] .* No module named 'orders'")
         with function(orders="def handler(event, context): return 1") as root:
-            self.assertNotIn("TASK_ROOT", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
+            self.assertNotIn("FUNCTION", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
 
     def test_import_that_does_not_end(self):
         code = "import miniature.run as r, sys; r.LONGEST_INIT = 1; sys.exit(r.main(*sys.argv[1:]))"

@@ -1,0 +1,173 @@
+"""The Makefile: the same commands from any folder, with the values that were typed."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+
+from miniature import REPO
+
+TAG = sys.implementation.cache_tag
+HANDLER = "def handler(event, context):\n    return event\n"
+
+
+class Make(unittest.TestCase):
+    """Commands as a person types them: in `my folder`, beside a copy of this repository in `the runtime`."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="make-")).resolve()
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.runtime, cls.mine = cls.folder / "the runtime", cls.folder / "my folder"
+        cls.runtime.mkdir()
+        for name in ("Makefile", "bootstrap", "runtime.py"):
+            shutil.copy(REPO / name, cls.runtime)
+        for name in ("hello", "deploy", "miniature"):
+            shutil.copytree(REPO / "tests" / name, cls.runtime / "tests" / name)
+
+    def setUp(self):
+        self.addCleanup(shutil.rmtree, self.mine)
+        for name in "own", "it's $HOME":
+            (self.mine / name).mkdir(parents=True)
+            (self.mine / name / "app.py").write_text(HANDLER)
+
+    def sh(self, command, *words, **environment):
+        """What a shell makes of a command line; "$@" in it are the words."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k not in ("FUNCTION", "TASK_ROOT")}
+        return subprocess.run(
+            ["sh", "-c", command, "sh", *map(str, words)], cwd=self.mine, env={**env, **environment, "PYTHON": sys.executable},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60,
+        )
+
+    def make(self, *words, **environment):
+        return self.sh('make -s -f "../the runtime/Makefile" "$@"', *words, **environment)
+
+    def refused(self, text, made):
+        lines = [line for line in made.stderr.splitlines() if not re.match(r"make(\[\d\])?: \*\*\* \[", line)]
+        self.assertEqual((made.returncode, made.stdout, len(lines)), (2, "", 1), made.stderr)
+        self.assertIn(text, lines[0])
+
+    def names(self, path):
+        with zipfile.ZipFile(path) as file:
+            return file.namelist()
+
+
+class Folders(Make):
+    def test_relative_paths_are_the_callers(self):
+        (self.mine / "links").mkdir()
+        (self.mine / "links/Makefile").symlink_to("../../the runtime/Makefile")
+        (self.mine / "own/Makefile").write_text("include ../../the\\ runtime/Makefile\n")
+        for command, folder in {
+            'make -s -f "../the runtime/Makefile"': "own",
+            'make -sf "../the runtime/Makefile"': "own",
+            'make -s -C "../the runtime"': "own",
+            'make -sC "../the runtime"': "own",
+            'make -s --directory="../the runtime"': "own",
+            "cd .. && make -s -C 'the runtime'": "my folder/own",
+            "cd links && make -s": "../own",
+            "cd own && make -s": ".",
+        }.items():
+            with self.subTest(command):
+                made = self.sh(f'{command} "$@"', "run", "dist", f"FUNCTION={folder}", 'EVENT="here"')
+                self.assertEqual((made.returncode, made.stdout.splitlines()[0]), (0, '"here"'), made.stderr)
+                (made,) = self.folder.rglob("dist/function.zip")
+                self.assertNotIn(self.runtime, made.parents)
+                self.assertIn("app.py", self.names(made))
+                shutil.rmtree(made.parent)
+
+    def test_a_stale_pwd_as_a_program_leaves_it(self):
+        """Python's subprocess, say, changes the folder and not PWD."""
+        made = subprocess.run(
+            ["make", "-s", "-f", "../the runtime/Makefile", "run", "FUNCTION=own", 'EVENT="here"', f"PYTHON={sys.executable}"],
+            cwd=self.mine, env={"PATH": os.environ["PATH"], "PWD": "/"}, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        self.assertEqual(made.stdout, b'"here"\n')
+
+    def test_the_example_is_named_elsewhere(self):
+        made = self.make("run", "HANDLER=function.handler")
+        self.assertEqual(made.stderr.splitlines()[0], f"FUNCTION={self.runtime}/tests/hello")
+
+    def test_clean_removes_nothing_of_the_callers(self):
+        for folder in self.mine, self.runtime:
+            (folder / "build").mkdir()
+        self.assertEqual(self.make("clean").returncode, 0)
+        self.assertEqual([(folder / "build").exists() for folder in (self.mine, self.runtime)], [True, False])
+
+    def test_help_and_test(self):
+        self.assertIn("make run ", self.make("help").stdout)
+        test = self.runtime / "tests/protocol/test_it.py"
+        test.parent.mkdir()
+        self.addCleanup(shutil.rmtree, test.parent)
+        test.write_text("import unittest\nclass It(unittest.TestCase):\n    def test(self): print('here it is')\n")
+        self.assertEqual(self.make("test", "ROOM=protocol").stdout, "here it is\n")
+
+    def test_dist_and_layer(self):
+        made = self.make("dist", "layer")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertIn("function.py", self.names(self.mine / "dist/function.zip"))
+        self.assertEqual(self.names(self.mine / "dist/layer.zip"), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
+
+
+class Values(Make):
+    def test_one_variable_under_two_names(self):
+        for word in "FUNCTION=own", "TASK_ROOT=own":
+            with self.subTest(word):
+                self.assertEqual(self.make("run", word, "EVENT=1").stdout, "1\n")
+                self.make("dist", word)
+                self.assertIn("app.py", self.names(self.mine / "dist/function.zip"))
+        self.assertEqual(self.make("run", "EVENT=1", "FUNCTION=own", TASK_ROOT="nowhere").stdout, "1\n")
+        self.assertEqual(self.make("run", "EVENT=1", TASK_ROOT="own").stdout, "1\n")
+        self.assertEqual(self.make("run", "EVENT=1", "TASK_ROOT=own", "FUNCTION=own").stdout, "1\n")
+        self.refused("FUNCTION=own and TASK_ROOT=other: these are one variable", self.make("dist", "TASK_ROOT=other", "FUNCTION=own"))
+        self.refused("TASK_ROOT=other: no such folder", self.make("run", "TASK_ROOT=other"))
+        self.refused("FUNCTION=other: no such folder", self.make("run", "FUNCTION=other"))
+
+    def test_a_stray_goal_that_is_there(self):
+        (self.mine / "two words").mkdir()
+        for goals in (["own"], ["dist", "own"], ["run", "own/app.py"], ["two words"], ["dist", "two words"]):
+            with self.subTest(goals):
+                text = f" {goals[-1]} is no command of this Makefile: a folder with a function is passed as in FUNCTION={goals[-1]}."
+                self.refused(text, self.make(*goals))
+        self.assertFalse((self.mine / "dist").exists())
+
+    def test_as_they_were_written(self):
+        event = json.dumps(["it's \"5\" $HOME `pwd` $(shell touch pwned) $$ # 100% \\ \u00e9 ${x} a,b) ("], ensure_ascii=False)
+        made = self.make("run", "FUNCTION=it's $HOME", f"EVENT={event}")
+        self.assertEqual(json.loads(made.stdout), json.loads(event), made.stderr)
+        for name in "FUNCTION", "TASK_ROOT", "HANDLER", "TIMEOUT", "PYTHON", "EVENT", "UNKNOWN":
+            with self.subTest(name):
+                words = [f"{name}=$(shell touch pwned)"] + ["FUNCTION=own"] * (name not in ("FUNCTION", "TASK_ROOT"))
+                self.assertEqual(self.make("run", *words).returncode, 0 if name == "UNKNOWN" else 2)
+        self.refused("FUNCTION=$(shell touch pwned)", self.make("dist", "FUNCTION=$(shell touch pwned)"))
+        self.refused("PYTHON_PREFIX", self.make("layer", "PYTHON_PREFIX=$(shell touch pwned)"))
+        self.refused("ARCH=$(shell touch pwned): arm64 or x86_64", self.make("layer", "ARCH=$(shell touch pwned)"))
+        self.assertEqual(list(self.folder.rglob("pwned")), [])
+
+    def test_python_with_spaces_and_relative_to_the_caller(self):
+        (self.mine / "ve nv $x").mkdir()
+        (self.mine / "ve nv $x/python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (self.mine / "ve nv $x/python3").chmod(0o755)
+        for command in '-f "../the runtime/Makefile"', '-C "../the runtime"':
+            made = self.sh(f'make -s {command} "$@"', "run", "FUNCTION=own", "EVENT=1", "PYTHON=ve nv $x/python3")
+            self.assertEqual(made.stdout, "1\n", made.stderr)
+
+    def test_no_python_or_one_that_is_too_old(self):
+        old = self.mine / "python3.8"
+        old.write_text(f"""#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 8, 18); exec(sys.argv[2])' "$@"\n""")
+        old.chmod(0o755)
+        for python in "python3.99", "", str(old), "ve nv/$(shell touch pwned)":
+            for target in "run", "test", "lint", "fuzz", "dist", "layer", "create":
+                with self.subTest(python=python, target=target):
+                    self.refused(f" PYTHON={python}: not found, or older than 3.9: name another, ", self.make(target, f"PYTHON={python}"))
+            for target in "help", "clean":
+                self.assertEqual(self.make(target, f"PYTHON={python}").stderr, "")
+
+
+if __name__ == "__main__":
+    unittest.main()
