@@ -18,7 +18,7 @@ caller := $(call quoted,$(CALLER))
 # The variables that the commands understand. What is given goes on as it was written, through the
 # environment: make itself would expand dollar signs, and a shell what `$(...)` in a recipe puts there.
 VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
-    ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
+    OUTPUT REQUIREMENTS EXCLUDE ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
@@ -110,7 +110,7 @@ $(BUILD)/h11-0.16.0/h11:
 
 export FORCE
 PACKAGE := cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py
-dist:  ## dist/function.zip: FUNCTION=folder with bootstrap and runtime.py, compiled for PYTHON=python3.13
+dist:  ## dist/function.zip: FUNCTION=folder with its requirements.txt and the runtime, compiled for PYTHON=python3.13; OUTPUT=name.zip or folder/, REQUIREMENTS=file, EXCLUDE='*/tests/*', ARCH=arm64
 	@$(PACKAGE) function $(function)
 
 layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64

@@ -1,6 +1,6 @@
 """Build what is uploaded to Lambda.
 
-    python3 tests/deploy/package.py function FOLDER    writes dist/function.zip
+    python3 tests/deploy/package.py function FOLDER    writes dist/function.zip, or --output NAME.zip, or FOLDER/
     python3 tests/deploy/package.py layer              writes dist/layer.zip
     python3 tests/deploy/package.py layer --prefix /path/to/python    the interpreter too
 
@@ -9,6 +9,7 @@ file, or for the one in the prefix. The same input gives the same bytes.
 """
 
 import argparse
+import fnmatch
 import importlib.util
 import marshal
 import os
@@ -22,19 +23,34 @@ import tempfile
 import warnings
 import zipfile
 
+from dependencies import NotInstalled, install, missing_imports
 from elf import Elf
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT = 250 << 20  # bytes that a function and its layers may have unpacked
+UPLOAD = 50 << 20  # bytes that a zip may have that does not go through S3
 TRIPLETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 GLIBC = (2, 34)  # what Amazon Linux 2023 has
 
-# A function's folder: what version control, editors and tools leave behind.
-LEFTOVERS = re.compile(
-    r"""(__pycache__ | \.git | \.hg | \.svn | \.tox | \.nox | \.idea | \.vscode | \.aws-sam
-    | \.(mypy|pytest|ruff)_cache | \.DS_Store | \.coverage | .*~ | .*\.sw[op])$""",
+# A function's folder: what is secret; what version control, editors and tools leave behind.
+SECRETS = re.compile(
+    r"""(\.env.* | \.aws | \.ssh | \.gnupg | \.docker | \.kube | \.azure | [._]netrc | \.pypirc | \.npmrc | \.yarnrc.*
+    | \.pgpass | \.my\.cnf | \.boto | \.s3cfg | \.git-credentials | \.htpasswd | \.vault-token | id_(rsa|dsa|ecdsa|ed25519)(\.pub)?
+    | .*\.tfstate.* | .*\.tfvars(\.json)? | \.terraform.* | \.terragrunt-cache | \.pulumi | Pulumi\..*\.yaml | .*\.kdbx)$""",
     re.VERBOSE,
 )
+LEFTOVERS = re.compile(
+    r"""(__pycache__ | \.git | \.git(attributes|ignore|modules|-blame-ignore-revs) | \.hg | \.svn | \.tox | \.nox | \.idea | \.vscode
+    | \.(mypy|pytest|ruff|pytype)?_?cache | \.hypothesis | \.ipynb_checkpoints | \.DS_Store | Thumbs\.db | \.coverage(\..*)? | htmlcov
+    | .*~ | .*\.sw[op] | \.aws-sam | cdk\.out | \.serverless | \.chalice | \.sst | \.direnv | \.devcontainer | \.claude | \.cursor
+    | node_modules | \.eggs | .*\.egg(-info)? | \.github | \.gitlab | \.gitlab-ci\.yml | \.circleci | \.buildkite | \.travis\.yml
+    | azure-pipelines\.yml | bitbucket-pipelines\.yml | \.drone\.yml | Jenkinsfile | \.pre-commit-config\.yaml | \.dockerignore | \.editorconfig
+    | \.python-version | \.tool-versions | (poetry|uv|pdm|Pipfile|package|conda)\.lock | (package-lock|npm-shrinkwrap)\.json | yarn\.lock
+    | pnpm-lock\.yaml | pylock(\..*)?\.toml)$""",
+    re.VERBOSE,
+)
+BUILT = ("dist", "build")  # of the folder itself, unless they are packages
+PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 # An interpreter: what no function uses. `sampling` is profiling's, whose rest cProfile needs, and pdb needs
 # _pyrepl. readline (GPL, for terminals), nis and
 # ossaudiodev would each bring libraries of the build machine along.
@@ -66,7 +82,9 @@ def main():
     function = kinds.add_parser("function", help="a folder with bootstrap and runtime.py")
     function.add_argument("folder")
     function.add_argument("--without-runtime", action="store_true", help="the layer has it")
-    function.add_argument("--output", default="dist/function.zip")
+    function.add_argument("--requirements", help="a file for pip; FOLDER/requirements.txt if there is one, '' for none")
+    function.add_argument("--exclude", default=os.environ.get("EXCLUDE", ""), help="patterns of what stays out: '*/tests/* *.md'")
+    function.add_argument("--output", default=os.environ.get("OUTPUT") or "dist/function.zip", help="a .zip, or a folder/")
     layer = kinds.add_parser("layer", help="bootstrap and runtime.py for /opt")
     layer.add_argument("--prefix", help="an interpreter to put into the layer")
     layer.add_argument("--output", default="dist/layer.zip")
@@ -80,19 +98,24 @@ def main():
         if not options.restarted:
             restart(compiler(interpreter))
         if options.kind == "function":
-            files = function_files(options.folder, options.output)
+            packed_from(options.folder)
+            check_output(options.output, options.folder)
+            files = function_files(options.folder, options.output, options.exclude.split())
             root = "/var/task"
+            add_requirements(files, options.folder, options.requirements, arch, options.exclude.split())
             warn_about_binaries(files, arch)
+            warn_about_the_layer(options.output)
             if not options.without_runtime:
                 add_runtime(files, options.folder)
         else:
+            packed_from(options.prefix)
             files = interpreter.files() if interpreter else {}
             root = "/opt"
             add_runtime(files, options.prefix)
         files.update(compiled(files, root))
-        write_zip(options.output, files)
+        write(options.output, files)
         report(options.output, files, interpreter, options.kind)
-    except (Refused, OSError) as error:
+    except (Refused, NotInstalled, OSError) as error:
         sys.exit(f"{os.path.basename(__file__)}: {error}")
 
 
@@ -130,12 +153,20 @@ def this_machine():
 
 
 def note(text):
-    print(f"{os.path.basename(__file__)}: {text}", file=sys.stderr)
+    print(f"{os.path.basename(__file__)}: {packed + ': ' if packed else ''}{text}", file=sys.stderr)
 
 
-def some(names):
+packed = ""  # the folder that is packed, which every line names
+
+
+def packed_from(folder):
+    global packed
+    packed = folder or ""
+
+
+def some(names, limit=5):
     names = sorted(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 # ---- What goes in: a dict from the name in the zip to (content, executable) ----------
@@ -162,15 +193,72 @@ def check_function(folder):
         raise Refused(f"FUNCTION={folder} is this runtime's own folder: pass one with only the function's files")
 
 
-def function_files(folder, output):
+def function_files(folder, output, patterns=()):
+    """The function's own files; what stays out is said, and where a link leads out of the folder."""
     check_function(folder)
     output = os.path.realpath(output)
-    files = read_tree(
-        folder, lambda path: LEFTOVERS.match(os.path.basename(path)) or is_venv(path) or os.path.realpath(path) == output
-    )
+    left_out, outward = [], []
+
+    def stays_out(path):
+        if os.path.islink(path) and not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+            outward.append(f"{os.path.relpath(path, folder)} -> {os.path.realpath(path)}")
+        if os.path.realpath(path) == output:
+            return True
+        name = os.path.basename(path)
+        built = os.path.relpath(path, folder) in BUILT and not os.path.exists(os.path.join(path, "__init__.py"))
+        secret = SECRETS.match(name)
+        if secret or LEFTOVERS.match(name) or is_venv(path) or built and os.path.isdir(path):
+            left_out.append((not secret, os.path.relpath(path, folder) + "/" * os.path.isdir(path)))
+            return True
+        return is_excluded(os.path.relpath(path, folder), patterns)
+
+    files = read_tree(folder, stays_out)
     if not files:
         raise Refused(f"FUNCTION={folder} has no files to pack: pass the folder with the function's files")
+    names = [name for _, name in sorted(left_out)]  # secrets first
+    if names:
+        note("left out: " + ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else ""))
+    outward = [link for link in outward if not any(link.startswith(name.rstrip("/") + " ") for name in names)]
+    if outward:
+        note(f"packed what these links out of the folder point to: {some(outward)}")
+    keys = [name for name, (content, _) in files.items() if not name.endswith(".py") and PRIVATE_KEY.search(content)]
+    if keys:
+        note(f"warning: packed private keys: {some(keys)} (EXCLUDE={sorted(keys)[0]} leaves one out)")
     return files
+
+
+def is_excluded(name, patterns):
+    """Whether a pattern of EXCLUDE matches the path, or a folder that it lies in."""
+    parts = name.split("/")
+    for pattern in patterns:
+        for end in range(1, len(parts) + 1):
+            path = "/" + "/".join(parts[:end])
+            if any(fnmatch.fnmatchcase(candidate, pattern.rstrip("/") or pattern) for candidate in (path, path[1:])):
+                return True
+    return False
+
+
+def add_requirements(files, folder, requirements, arch, patterns):
+    """Put what the requirements file names beside the function's own files, which go before a dependency's."""
+    own, path = dict(files), os.path.join(folder, "requirements.txt")
+    if requirements is None:
+        requirements = os.environ.get("REQUIREMENTS", path if os.path.isfile(path) else "")
+    if requirements:
+        if not os.path.isfile(requirements):
+            raise Refused(f"REQUIREMENTS={requirements}: no such file")
+        try:
+            installed = install(requirements, arch, read_tree)
+        except NotInstalled as error:
+            raise Refused(f"{requirements}: {error}") from None
+        installed = {name: item for name, item in installed.items() if not is_excluded(name, patterns)}
+        hidden = [name for name in installed if name in own and own[name][0] != installed[name][0]]
+        if hidden:
+            note(f"packed the function's own in place of what {requirements} brings: {some(hidden)}")
+        files.update({**installed, **own})
+    missing = missing_imports(own, files)
+    if missing:
+        named = some(f"{module} (in {name})" for module, name in missing.items())
+        note(f"warning: imported, and not provided by anything in the folder: {named}; name it in {path}, unless a layer has it")
 
 
 def read_tree(folder, skipped):
@@ -212,7 +300,7 @@ def is_venv(path):
 
 def warn_about_binaries(files, arch):
     """Say it here when a dependency was installed for another machine, system or Python."""
-    other_python, other_machine, binaries = [], [], {}
+    other_python, other_machine, musl, binaries = [], [], [], {}
     for name, (content, _) in files.items():
         if re.search(r"\.(so|pyd|dylib)(\.|$)", name):
             elf = Elf.read(content)
@@ -220,15 +308,32 @@ def warn_about_binaries(files, arch):
                 other_machine.append(name)
             else:
                 binaries[name] = elf
-            tag = re.search(r"\.cpython-(\d)(\d+)t?-[^/]*\.so$", name)
-            if tag and (int(tag[1]), int(tag[2])) != sys.version_info[:2]:
+                if re.search(r"-musl\w*\.so$", name) or any("musl" in needed for needed in elf.needed):
+                    musl.append(name)
+            tag = re.search(r"\.cpython-(\d)(\d+)(t?)-[^/]*\.so$", name)
+            if tag and ((int(tag[1]), int(tag[2])) != sys.version_info[:2] or tag[3] != ("t" if "t" in sys.abiflags else "")):
                 other_python.append(name)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if other_machine:
         note(f"warning: not built for Linux on {arch}: {some(other_machine)} (ARCH=arm64 or x86_64 names the function's)")
+    if musl:
+        note(f"warning: built for musl, and Lambda has glibc: {some(musl)} (install wheels for manylinux)")
     if other_python:
         note(f"warning: not built for Python {version}: {some(other_python)} (PYTHON=python3.X names the function's)")
     warn_about_glibc(binaries)
+
+
+def warn_about_the_layer(output):
+    """Say it when code is compiled for another Python than that of the layer which was built for it."""
+    tag = sys.implementation.cache_tag
+    for path in {os.path.join(os.path.dirname(output.rstrip("/")), "layer.zip"), os.path.join("dist", "layer.zip")}:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                (compiled_for,) = [n.split(".")[1] for n in archive.namelist() if re.fullmatch(r"__pycache__/runtime\.[\w-]+\.pyc", n)]
+        except (OSError, ValueError, zipfile.BadZipFile):
+            continue
+        if compiled_for != tag:
+            note(f"warning: compiled for {tag}, and {path} for {compiled_for}: PYTHON=python3.X has to be the same for both")
 
 
 def warn_about_glibc(binaries):
@@ -291,6 +396,38 @@ def strings_of(value):
         yield from strings_of(value.co_consts)
 
 
+def check_output(output, folder):
+    """A folder that is replaced must hold nothing but what was built before."""
+    if is_folder(output):
+        inside = os.path.realpath(folder) + os.sep
+        if inside.startswith(os.path.join(os.path.realpath(output), "")):
+            raise Refused(f"OUTPUT={output} holds the function's own folder: pass another")
+        if os.path.isdir(output) and os.listdir(output) and not os.path.isfile(os.path.join(output, "bootstrap")):
+            raise Refused(f"OUTPUT={output} has files that were not built here: pass a new or an empty folder")
+    elif not output.endswith(".zip"):
+        raise Refused(f"OUTPUT={output}: NAME.zip, or FOLDER/ for an unpacked one")
+
+
+def is_folder(output):
+    return output.endswith("/") or os.path.isdir(output)
+
+
+def write(output, files):
+    if not is_folder(output):
+        return write_zip(output, files)
+    os.makedirs(output, exist_ok=True)
+    for entry in os.listdir(output):  # of an earlier build
+        path = os.path.join(output, entry)
+        shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
+    for name, (content, executable) in sorted(files.items()):
+        path = os.path.join(output, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        os.chmod(path, 0o755 if executable else 0o644)
+        os.utime(path, (315532800, 315532800))  # 1980, the oldest that a zip of this folder can hold
+
+
 def write_zip(output, files):
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     part = output + ".part"
@@ -317,12 +454,14 @@ def report(output, files, interpreter=None, kind="function"):
         if kind == "layer":
             python = f"compiled for {python}, no interpreter"
     print(
-        f"{output}: {len(files)} files, {megabytes(os.path.getsize(output))}, "
-        f"{megabytes(size)} unpacked (Lambda's limit for a function and its layers: 250 MB), "
+        f"{output}: {len(files)} files{' from ' + packed if packed else ''}, "
+        f"{'' if is_folder(output) else megabytes(os.path.getsize(output)) + ', '}{megabytes(size)} unpacked (Lambda's limit for a function and its layers: 250 MB), "
         f"{python}"
     )
     if size > LIMIT:
         note(f"warning: {megabytes(size)} unpacked is over Lambda's 250 MB: use a container image or remove files")
+    if not is_folder(output) and os.path.getsize(output) > UPLOAD:
+        note(f"{output} is over 50 MB: it has to go through S3 (aws s3 cp, then --s3-bucket and --s3-key in place of --zip-file)")
 
 
 def megabytes(size):

@@ -96,7 +96,128 @@ class FunctionZip(Folder):
         )
         self.assertEqual(files["runtime.py"][1], (REPO / "runtime.py").read_bytes())
         self.assertEqual(files["bootstrap"][1], (REPO / "bootstrap").read_bytes())
-        self.assertRegex(said, r"function.zip: 9 files, .* unpacked \(Lambda's limit .* 250 MB\), Python " + VERSION)
+        self.assertIn(f"package.py: {self.folder}/code: left out: .git/, env/, function.py~, lib/__pycache__/\n", said)
+        self.assertRegex(said, rf"function.zip: 9 files from {self.folder}/code, .* unpacked \(Lambda's limit .* 250 MB\), Python " + VERSION)
+
+    def test_what_is_secret_or_left_by_a_tool(self):
+        secret = [".env", ".env.prod", ".envrc", ".aws/credentials", ".ssh/id", ".netrc", ".pypirc", ".npmrc", "deep/.env",
+                  "terraform.tfstate", "terraform.tfstate.backup", "prod.tfvars", ".terraform/x", ".terraform.lock.hcl", "id_rsa"]
+        tools = ["cdk.out/x", ".serverless/x", "deep/node_modules/x", "dist/x", "build/x", "a.egg-info/PKG-INFO", ".eggs/x", "poetry.lock",
+                 "uv.lock", "package-lock.json", ".github/x", ".gitlab-ci.yml", ".circleci/x", ".gitignore", ".pre-commit-config.yaml"]
+        packed = ["function.py", "deep/build/x", "environment.py", "env.py", "lib/cacert.pem", "build_tools.py", "requirements.txt.in"]
+        for name in secret + tools + packed:
+            self.write(name)
+        status, said = self.pack()
+        self.assertEqual(status, 0, said)
+        self.assertEqual([n for n in read(self.output) if "__pycache__" not in n], sorted([*packed, "bootstrap", "runtime.py"]))
+        (line,) = [line for line in said.splitlines() if "left out" in line]
+        for name in secret[:5]:
+            self.assertIn(name.split("/")[0], line)  # secrets are named first
+        self.write("dist/__init__.py")  # a package of that name
+        self.pack()
+        self.assertIn("dist/x", read(self.output))
+
+    def test_exclude(self):
+        for name in ("function.py", "tests/a.py", "lib/tests/b.py", "lib/testsuite.py", "docs/x.md", "lib/y.md"):
+            self.write(name)
+        self.pack(EXCLUDE="*/tests/* *.md docs")
+        names = [n for n in read(self.output) if "__pycache__" not in n]
+        self.assertEqual(names, ["bootstrap", "function.py", "lib/testsuite.py", "runtime.py"])
+
+    def test_a_private_key_is_named(self):
+        self.write("lib/client.pem", "-----BEGIN RSA PRIVATE KEY-----\n")
+        self.write("lib/cacert.pem", "-----BEGIN CERTIFICATE-----\n")
+        self.assertIn("warning: packed private keys: lib/client.pem (", self.pack()[1])
+
+    def test_an_import_that_nothing_provides(self):
+        self.write("function.py", """
+import json, os.path, missing_one.deep, package.module, runtime
+from typing import TYPE_CHECKING
+from . import sibling
+if TYPE_CHECKING:
+    import only_typing
+try:
+    import optional
+except ImportError:
+    optional = None
+def handler(event, context):
+    from missing_two import x
+""")
+        self.write("package/module.py", "import vendored, beside")
+        self.write("package/beside.py")
+        self.write("vendored/__init__.py", "import optional_of_vendored")
+        self.write("vendored-1.dist-info/RECORD", "vendored/__init__.py,,\n")
+        said = self.pack()[1]
+        self.assertIn(
+            "warning: imported, and not provided by anything in the folder: "
+            f"missing_one (in function.py), missing_two (in function.py); name it in {self.folder}/code/requirements.txt", said
+        )
+
+    def test_requirements_from_a_wheel(self):
+        """Into the zip, not into the folder; without scripts and what differs from machine to machine."""
+        wheels = self.folder / "wheels"
+        wheels.mkdir()
+        with zipfile.ZipFile(wheels / "needed-1.0-py3-none-any.whl", "w") as wheel:
+            info = "needed-1.0.dist-info"
+            files = {
+                "needed.py": "x = 1\n", "needed_tests/test.py": "", f"{info}/METADATA": "Metadata-Version: 2.1\nName: needed\nVersion: 1.0\n",
+                f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+                f"{info}/entry_points.txt": "[console_scripts]\nneeded = needed:x\n",
+            }
+            files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+            for name, content in files.items():
+                wheel.writestr(name, content)
+        self.write("function.py", "import needed")
+        self.write("requirements.txt", "needed==1.0\n")
+        tools = self.folder / "no uv"
+        tools.mkdir()
+        offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull, "PATH": str(tools), "PIP_EXTRA_INDEX_URL": ""}
+        before = sorted(self.folder.rglob("code/**/*"))
+        status, said = self.pack(EXCLUDE="*_tests", **offline)
+        if "has no pip" in said:
+            self.skipTest("this Python has no pip")
+        self.assertEqual(status, 0, said)
+        self.assertNotIn("warning", said)
+        self.assertEqual(sorted(self.folder.rglob("code/**/*")), before)
+        names = [n for n in read(self.output) if "__pycache__" not in n]
+        self.assertEqual(
+            names, ["bootstrap", "function.py", *(f"{info}/{n}" for n in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")),
+                    "needed.py", "requirements.txt", "runtime.py"]
+        )
+        self.assertIn(f"__pycache__/needed.{TAG}.pyc", read(self.output))
+        self.output.unlink()
+        self.write("requirements.txt", "missing==1.0\n")
+        self.refused("No matching distribution found for missing==1.0", **offline)
+        self.refused("REQUIREMENTS=nowhere.txt: no such file", REQUIREMENTS="nowhere.txt")
+        self.write("requirements.txt", "-e ../elsewhere\n")
+        self.refused("requirements.txt: -e ../elsewhere: an editable package stays where it is", **offline)
+        self.assertEqual(self.pack(REQUIREMENTS="")[0], 0)  # none
+
+    def test_a_folder_in_place_of_a_zip(self):
+        self.write("function.py", GREETING)
+        self.write("tool.sh", "#!/bin/sh").chmod(0o700)
+        self.output = self.folder / "code/unpacked/"
+        for _ in "first", "again":
+            self.output.mkdir(exist_ok=True)
+            (self.output / "bootstrap").touch()
+            (self.output / "stale.py").touch()
+            status, said = build("function", self.folder / "code", "--output", f"{self.output}/")
+            self.assertEqual(status, 0, said)
+            modes = {p.name: p.stat().st_mode & 0o777 for p in self.output.iterdir() if p.is_file()}
+            self.assertEqual(modes, {"bootstrap": 0o755, "function.py": 0o644, "runtime.py": 0o644, "tool.sh": 0o755})
+        (self.output / "bootstrap").unlink()
+        self.assertIn("has files that were not built here", build("function", self.folder / "code", "--output", f"{self.output}/")[1])
+        for around in self.folder, self.folder / "code":
+            self.assertIn("holds the function's own folder", build("function", self.folder / "code", "--output", f"{around}/")[1])
+        self.assertIn("NAME.zip, or FOLDER/", build("function", self.folder / "code", "--output", self.folder / "name")[1])
+
+    def test_a_layer_for_another_python_is_named(self):
+        self.write("function.py", GREETING)
+        self.output.parent.mkdir()
+        for tag, warned in (("cpython-38", True), (TAG, False)):
+            with zipfile.ZipFile(self.output.parent / "layer.zip", "w") as layer:
+                layer.writestr(f"__pycache__/runtime.{tag}.pyc", "")
+            self.assertEqual(f"warning: compiled for {TAG}, and " in self.pack()[1], warned)
 
     def test_compiled_code_is_for_the_path_on_lambda_and_never_checked(self):
         self.write("deep/module.py", "def f(): pass\n")
@@ -154,6 +275,7 @@ class FunctionZip(Folder):
         files = read(self.output)
         self.assertEqual(files["package/shared.py"], (0o100644, b"x = 1\n"))
         self.assertEqual(files["alias.py"], (0o100644, GREETING.encode()))
+        self.assertIn(f"packed what these links out of the folder point to: package -> {self.folder}/elsewhere\n", self.pack()[1])
 
     def test_a_link_to_nothing_or_in_a_circle_is_refused(self):
         link = self.write("function.py").parent / "link"
@@ -218,7 +340,7 @@ class FunctionZip(Folder):
         self.assertEqual(self.pack(ARCH="")[0], 0)
 
     def test_a_python_that_is_too_old(self):
-        for name in "package.py", "elf.py":  # it has to get as far as to say it
+        for name in "package.py", "dependencies.py", "elf.py":  # it has to get as far as to say it
             ast.parse((REPO / "tests/deploy" / name).read_text(), feature_version=(3, 8))
         with mock.patch.object(sys, "version_info", (3, 8, 18)), self.assertRaises(SystemExit) as left:
             package.main()
@@ -232,10 +354,14 @@ class FunctionZip(Folder):
         self.write("mac.so", b"\xcf\xfa\xed\xfe" + bytes(100))
         self.write("cut.so", ours[:200])
         self.write("old.cpython-38-x86_64-linux-gnu.so", ours)
+        free = "" if "t" in sys.abiflags else "t"
+        self.write(f"free.{TAG}{free}-x86_64-linux-gnu.so", ours)
+        self.write(f"alpine.{TAG}-x86_64-linux-musl.so", ours)
         status, said = self.pack()
         self.assertEqual(status, 0, said)
         self.assertRegex(said, r"warning: not built for Linux on \w+: cut.so, mac.so, wrong.so \(")
-        self.assertRegex(said, rf"warning: not built for Python {VERSION}: old.cpython-38-x86_64-linux-gnu.so \(")
+        self.assertRegex(said, rf"warning: not built for Python {VERSION}: free.{TAG}{free}-x86_64-linux-gnu.so, old.cpython-38-x86_64-linux-gnu.so \(")
+        self.assertIn(f"warning: built for musl, and Lambda has glibc: alpine.{TAG}-x86_64-linux-musl.so (", said)
         self.assertNotIn("right.so", said)
 
     def test_a_newer_glibc_than_lambdas_is_named(self):
@@ -277,7 +403,7 @@ class LayerWithInterpreter(unittest.TestCase):
     def test_what_is_said(self):
         self.assertEqual(self.status, 0, self.said)
         python = f"Python {platform.python_version()} for {package.this_machine()}\n"
-        self.assertRegex(self.said, r"layer.zip: .* unpacked \(Lambda's limit .* 250 MB\), " + python)
+        self.assertRegex(self.said, rf"layer.zip: \d+ files from {sys.base_prefix}, .* unpacked \(Lambda's limit .* 250 MB\), " + python)
 
     def test_what_is_in_it(self):
         files = read(self.layer)
