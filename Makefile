@@ -56,7 +56,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(here)/Makefile
 
 # What is typed where a FUNCTION= belongs would run or pack the example, and then be "up to date".
-STRAY := $(filter-out $(COMMANDS),$(MAKECMDGOALS))
+STRAY := $(filter-out $(COMMANDS) build-%,$(MAKECMDGOALS))
 STRAY := $(shell cd $(caller) && for goal in $(call quoted,$(STRAY)) $(foreach goal,$(STRAY),$(call quoted,$(goal))); do \
     [ -n "$$goal" ] && [ -e "$$goal" ] && echo "$$goal" && break; done)
 $(if $(STRAY),$(error $(STRAY) is no command of this Makefile: a folder with a function is passed as in FUNCTION=$(STRAY)))
@@ -112,6 +112,11 @@ export FORCE
 PACKAGE := cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py
 dist:  ## dist/function.zip: FUNCTION=folder with its requirements.txt and the runtime, compiled for PYTHON=python3.13; OUTPUT=name.zip or folder/, REQUIREMENTS=file, EXCLUDE='*/tests/*', ARCH=arm64
 	@$(PACKAGE) function $(function)
+
+# `sam build` with BuildMethod: makefile calls this in a copy of CodeUri, NAME being the function's logical id.
+build-%:
+	@[ -n "$$ARTIFACTS_DIR" ] || { echo "make $(call quoted,$@): ARTIFACTS_DIR is not set: SAM calls this; by hand it is make dist FUNCTION=folder" >&2; exit 1; }
+	@cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py function . --output "$$ARTIFACTS_DIR/"
 
 layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
 	@$(PACKAGE) layer $${PYTHON_PREFIX:+--prefix "$$PYTHON_PREFIX"}

@@ -107,6 +107,14 @@ class Folders(Make):
         test.write_text("import unittest\nclass It(unittest.TestCase):\n    def test(self): print('here it is')\n")
         self.assertEqual(self.make("test", "ROOM=protocol").stdout, "here it is\n")
 
+    def test_build_as_sam_calls_it(self):
+        """In a copy of the function's folder, with the Makefile by its path and ARTIFACTS_DIR in the environment."""
+        command = 'cd own && make --makefile "../../the runtime/Makefile" build-Orders'
+        made = self.sh(command, ARTIFACTS_DIR=str(self.mine / "built"))
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertEqual(sorted(path.name for path in (self.mine / "built").iterdir()), ["__pycache__", "app.py", "bootstrap", "runtime.py"])
+        self.assertIn("ARTIFACTS_DIR is not set", self.sh(command).stderr)
+
     def test_dist_and_layer(self):
         made = self.make("dist", "layer")
         self.assertEqual(made.returncode, 0, made.stderr)
