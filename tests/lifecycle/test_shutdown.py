@@ -152,6 +152,10 @@ async def handler(event, context):
 
 
 class CtrlC(unittest.TestCase):
+    def setUp(self):
+        # A shell without job control has what it starts in the background ignore the signal, and that is inherited.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+
     def test_while_next_waits(self):
         """As any program ends of it: quietly, with 128 and the signal's number."""
         for kind, handler in HANDLERS.items():
