@@ -4,6 +4,7 @@
 not the usual one. process.py adds the process.
 """
 
+import base64
 import collections
 import contextlib
 import http.client
@@ -36,7 +37,10 @@ ROUTES = [
 class Request:
     """What the runtime sent: its head when that has arrived, then its body chunk by chunk.
 
-    `kind` is a name from ROUTES. Of a "response" or "error", `request_id` is the invocation's.
+    `kind` is a name from ROUTES. Of a "response" or "error", `request_id` is the invocation's. What `Lambda.invoke` returns
+    is such a post, the answer: `error` is None when the invocation has succeeded, and then `json` or `content` is what the
+    function returned. `chunks` has (time.monotonic() in seconds, bytes) of each chunk, as it went over the wire: of a
+    streamed HTTP response the first two are the metadata and eight NULs.
     """
 
     def __init__(self, api, method, path, headers, connection):
@@ -50,6 +54,7 @@ class Request:
         self.complete = False  # it came to its end
         self.status = None  # what the API answered; 0: nothing, it closed the connection
         self.taken = False  # the API counts it
+        self.unwanted = False  # the API hangs up when the next piece of the body comes
         self._api = api
 
     @property
@@ -62,7 +67,40 @@ class Request:
 
     @property
     def json(self):
-        return json.loads(self.body)
+        """The response, or the error's document, read as JSON; ValueError where it is none."""
+        return json.loads(self.content)
+
+    @property
+    def metadata(self):
+        """Of a streamed HTTP response the dict that the function yielded first; None of any other answer."""
+        head, split, _ = self.body.partition(SPLIT)
+        return json.loads(head) if split and self.headers.get("Content-Type") == STREAMED_HTTP else None
+
+    @property
+    def content(self):
+        """The bytes of the response, without the metadata of a streamed one."""
+        return self.body if self.metadata is None else self.body.partition(SPLIT)[2]
+
+    @property
+    def error(self):
+        """The document of the error that the invocation ended with: a dict of errorType, errorMessage, stackTrace and others.
+
+        None if it succeeded. A stream that fails has one behind the chunks that were sent before. A response of more than
+        6 MB is an error, as on Lambda.
+        """
+        if self.kind == "response" and self.status == 413:
+            return too_large()
+        if self.kind != "response":
+            return self.json
+        document = base64.b64decode(self.trailers.get("Lambda-Runtime-Function-Error-Body", ""))
+        if document or self.error_type:
+            return json.loads(document or json.dumps({"errorType": self.error_type, "errorMessage": ""}))
+        return None
+
+    @property
+    def log(self):
+        """What the function has printed and logged from its event on until the next event, as text."""
+        return self._api.log_of(self.request_id)
 
     @property
     def streaming(self):
@@ -112,6 +150,12 @@ class Fault:
         self.after = after  # so many chunks, the rest unread; the connection then closes
         self.taken = taken  # the post counts, though its answer (status 0) never arrives
         self.hold = hold  # a threading.Event to wait for before answering
+
+
+def too_large():
+    """The error that the caller of a function gets in place of a response of more than LIMIT bytes."""
+    message = f"Response payload size exceeded maximum allowed payload size ({LIMIT} bytes)."
+    return {"errorMessage": message, "errorType": "Function.ResponseSizeTooLarge"}
 
 
 def head(status, headers):
@@ -260,6 +304,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return data
 
         def keep(data):
+            if request.unwanted:
+                raise ConnectionError("nobody wants the rest")
             with self.api.condition:
                 request.chunks.append((time.monotonic(), data))
                 self.api.received(request, data)
@@ -319,6 +365,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             fault = api.fault("next") or Fault()
             if fault.status is None and fault.raw is None:
                 invocation = api.pending.popleft()
+                api.sending(invocation)
                 api.delivered[invocation.request_id] = time.monotonic()
                 request.status, request.request_id = 200, invocation.request_id
             else:
@@ -454,7 +501,7 @@ class Api:
     # Of the process that it serves: time.monotonic() at its start, and how it ended.
     started, status = 0, None
 
-    def __init__(self, handler, prefix="", timeout=60):
+    def __init__(self, handler, prefix="", timeout=60, port=0):
         self.handler, self.prefix, self.timeout = handler, prefix, timeout
         self.condition = threading.Condition()  # notified of each thing that happens
         self.requests = []  # all that the runtime sent, oldest first
@@ -467,7 +514,7 @@ class Api:
         self.first_next = None  # time.monotonic() of it
         self.polling = 0  # `next` calls that wait now
         self.restoring = self.restored = self.closing = False
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.server.api = self
         self.address = "127.0.0.1:%d" % self.server.server_address[1]
         self.acceptor = threading.Thread(target=self.accept, daemon=True)
@@ -491,6 +538,13 @@ class Api:
 
     def received(self, request, data):
         """What a piece of a body is told to, with `condition` held."""
+
+    def sending(self, invocation):
+        """What an invocation is told to before its event goes out, with `condition` held."""
+
+    def log_of(self, request_id):
+        """What was printed during an invocation: nothing here, where there is no process."""
+        return ""
 
     # ---- invocations
 
@@ -520,6 +574,10 @@ class Api:
         return self.posts[request_id]
 
     def invoke(self, event={}, *, body=None, headers=None, wire=plain, timeout=10):
+        """Send an event, JSON or as `send` has it, and wait for the answer: a `Request`, with its error if it failed.
+
+        AssertionError, with the end of the log, if there is none within `timeout` seconds or the process ends without one.
+        """
         return self.answer(self.send(event, body=body, headers=headers, wire=wire), timeout)
 
     def answers(self, kind, *faults):
@@ -576,7 +634,11 @@ class Api:
                 # What it sent before it died may still be on its way through a thread of the server.
                 self.condition.wait_for(lambda: predicate() or not self.connections, 1)
             if not predicate():
-                self.fail(what + (f" within {timeout} s" if self.status is None else ", and the process has ended"))
+                if self.status is None:
+                    self.fail(f"{what} within {timeout} s")
+                error = self.init_error and self.init_error.json
+                why = f": {error['errorType']}: {error['errorMessage']}" if error else ""
+                self.fail(f"{what}, and the process has ended{why}")
 
     def fail(self, what):
         raise AssertionError(f"{what}\n{self.circumstances()}")

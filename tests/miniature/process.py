@@ -43,27 +43,40 @@ class Source:
                 if self.echo:
                     self.echo(data)
 
+
 FUNCTION_PYTHON = os.environ.get("FUNCTION_PYTHON") or sys.executable  # what `python3` is for the function
 
 
 class Lambda(Api):
-    """A Runtime API and the process that it invokes; a context manager that leaves neither behind.
+    """A function as a process of its own, with the real `bootstrap`, and the Runtime API that invokes it.
 
-    task_root: the function's folder. env: variables over Lambda's own, None takes one away.
-    python: the interpreter that `python3` is on PATH; the variable FUNCTION_PYTHON names another for all. command: another runtime in place of bootstrap.
-    prefix: the API lives under this path, and its address is a URL. start=False: `start()` does it later.
+        with Lambda("src", "app.handler") as function:
+            answer = function.invoke({"name": "Ada"})
+            assert answer.error is None and answer.json == {"hello": "Ada"}, answer.log
+
+    The `with` leaves no process, port or file behind, whatever the function has started. It raises AssertionError at its end
+    when the runtime has sent what is not of the Runtime API. `start()` starts the process anew after its end.
+
+    task_root: the function's folder, which is its working directory as well. handler: file.function.
+    env: the function's variables over Lambda's own (no other is passed on); None takes one away.
+    timeout: the seconds that the function is told it may take; it is not ended after them.
+    terminal: the function reads this process's stdin, for a debugger's sake, and is in its process group, so that Ctrl-C ends both.
+    python: the interpreter, with the packages it has; the variable FUNCTION_PYTHON names another for all. What the process has printed so far is text in `log` and, of stderr, `stderr`.
+
+    For tests of the runtime: command: another runtime in place of bootstrap. start=False: `start()` does it later.
+    prefix: the API lives under this path, and its address is a URL. port: its port, 0 for any.
     telemetry: `_LAMBDA_TELEMETRY_LOG_FD` is open, `frames` has what came. log_sockets: the same for
     `_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET` and `worker_logs`. echo: `log` has stderr too, and echo(bytes) gets it as it comes;
     echo(bytes, request) gets the bodies, with `condition` held.
     """
 
-    def __init__(self, task_root, handler="function.handler", *, env=None, args=(),
-                 python=FUNCTION_PYTHON, bootstrap=REPO / "bootstrap", command=None, start=True, prefix="",
-                 timeout=60, telemetry=False, log_sockets=False, echo=None):
-        super().__init__(handler, prefix, timeout)
+    def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=FUNCTION_PYTHON,
+                 bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
+                 log_sockets=False, echo=None, terminal=False, port=0):
+        super().__init__(handler, prefix, timeout, port)
         self.task_root = os.path.abspath(task_root)
         self.command = [os.fspath(word) for word in command or [bootstrap, *args]]
-        self.echo = echo
+        self.echo, self.terminal = echo, terminal
         self.process = None
         self.watchers = []
 
@@ -76,6 +89,9 @@ class Lambda(Api):
         self.wakeup = os.pipe()
         self.selector.register(self.wakeup[0], selectors.EVENT_READ)
         self.stdout, self.error, self.telemetry, self.workers = [], [], [], []
+        self.printed = bytearray()  # on both, in the order in which it arrived
+        self.began = []  # for each event that went out, how much of it was there before
+        self.nth = {}  # request id: which of them
         self.listener = None
         if log_sockets:
             self.listener = socket.socket(socket.AF_UNIX)
@@ -126,8 +142,8 @@ class Lambda(Api):
         """Start the runtime, or start it again after it ended, as Lambda does."""
         self.kill()
         env = self.env
-        stdout = self.pipe(self.stdout, self.echo)
-        stderr = stdout if self.echo else self.pipe(self.error)
+        stdout = self.pipe(self.stdout, self.print)
+        stderr = stdout if self.echo else self.pipe(self.error, self.print)
         inherited = [self.pipe(self.telemetry)] if self.wants_telemetry else []
         for fd in inherited:
             env = {**env, "_LAMBDA_TELEMETRY_LOG_FD": str(fd)}
@@ -136,8 +152,8 @@ class Lambda(Api):
         self.started = time.monotonic()
         try:
             self.process = subprocess.Popen(
-                self.command, env=env, cwd=self.task_root, pass_fds=inherited, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                self.command, env=env, cwd=self.task_root, pass_fds=inherited, start_new_session=not self.terminal,
+                stdin=None if self.terminal else subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             )
         finally:
             for fd in {stdout, stderr, *inherited}:
@@ -156,7 +172,7 @@ class Lambda(Api):
         """Kill the process and what it left behind, as Lambda does before it starts another in its place."""
         if self.process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.kill() if self.terminal else os.killpg(self.process.pid, signal.SIGKILL)
         for watcher in self.watchers:
             watcher.join()
 
@@ -197,6 +213,22 @@ class Lambda(Api):
 
     def sources(self):
         return [*self.stdout, *self.error, *self.telemetry, *self.workers]
+
+    def print(self, data):
+        self.printed += data
+        if self.echo:
+            self.echo(data)
+
+    def sending(self, invocation):
+        self.drain()
+        self.nth[invocation.request_id] = len(self.began)
+        self.began.append(len(self.printed))
+
+    def log_of(self, request_id):
+        self.drain()
+        n = self.nth[request_id]
+        end = self.began[n + 1] if n + 1 < len(self.began) else None
+        return self.printed[self.began[n] : end].decode("utf-8", "backslashreplace")
 
     def received(self, request, data):
         if self.echo:
@@ -291,7 +323,7 @@ def function(**files):
         yield folder
 
 
-def tell(fifo, text=""):
+def tell(fifo, text="", timeout=10):
     """Write to a FIFO once somebody reads it: how a test lets a function go on that waits in open("fifo").read()."""
     def is_read():
         try:
@@ -302,7 +334,7 @@ def tell(fifo, text=""):
         return descriptors
 
     descriptors = []
-    until(is_read, f"nobody reads {fifo}")
+    until(is_read, f"nobody reads {fifo}", timeout)
     with open(descriptors[0], "w") as file:
         file.write(text)
 

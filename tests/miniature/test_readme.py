@@ -51,6 +51,15 @@ class Examples(unittest.TestCase):
             self.assertTrue(50_000 < answer["left"] <= 60_000)
             self.assertEqual(aws.invoke({}).json["hello"], "world")
 
+    def test_test_function(self):
+        """The test of a function, as its author runs it."""
+        with function(**{"folder/function": EXAMPLES["function"], "test_function": EXAMPLES["test_function"]}) as project:
+            done = subprocess.run(
+                [sys.executable, "-m", "unittest", "test_function"], cwd=project, env={**os.environ, "PYTHONPATH": os.path.join(REPO, "tests")},
+                stderr=subprocess.PIPE, universal_newlines=True, timeout=20,
+            )
+            self.assertRegex(done.stderr, r"(?s)Ran 1 test in .*\nOK\n\Z")
+
     def test_stream(self):
         with example("stream") as aws:
             answer = aws.invoke({"body": "the fox"})
