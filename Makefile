@@ -17,7 +17,7 @@ caller := $(call quoted,$(CALLER))
 
 # The variables that the commands understand. What is given goes on as it was written, through the
 # environment: make itself would expand dollar signs, and a shell what `$(...)` in a recipe puts there.
-VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
+VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PORT CONCURRENCY INVOKE_MODE PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
     OUTPUT REQUIREMENTS EXCLUDE ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
@@ -49,7 +49,7 @@ $(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_i
     PYTHON=$(ASKED): not found, or older than 3.9: name another, as in PYTHON=python3.13))
 endif
 .DEFAULT_GOAL := help
-COMMANDS := help run test test-newest lint fuzz conformance bench dist layer create invoke update delete clean
+COMMANDS := help run serve test test-newest lint fuzz conformance bench dist layer create invoke update delete clean
 .PHONY: $(COMMANDS)
 
 help:  ## this list
@@ -66,6 +66,12 @@ run: export MAKE_GIVEN := $(filter $(VARIABLES),$(GIVEN)) FUNCTION PYTHON
 run: export MAKE_FUNCTION := $(NAME)
 run:  ## invoke a function once: FUNCTION=folder HANDLER=file.function EVENT='{"k": 1}' or EVENT=@event.json, TIMEOUT=3
 	@cd $(caller) && MAKE_PID=$$PPID exec "$$PYTHON" $(here)/tests/miniature run $(function) "$$HANDLER"
+
+# HANDLER= that is given and empty: somebody else starts the function's process.
+serve: export MAKE_GIVEN := $(filter $(VARIABLES),$(GIVEN)) FUNCTION PYTHON
+serve: export MAKE_FUNCTION := $(NAME)
+serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=9000 TIMEOUT=900 CONCURRENCY=10 INVOKE_MODE=BUFFERED; HANDLER= for a debugger
+	@cd $(caller) && MAKE_PID=$$PPID exec "$$PYTHON" $(here)/tests/miniature serve $(function) $(if $(HANDLER)$(filter HANDLER,$(GIVEN)),"$$HANDLER")
 
 # The rooms of tests/ that `make test` enters, as many at a time as there are processors.
 ROOMS := handlers lifecycle protocol miniature deploy

@@ -7,10 +7,12 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # tes
 
 
 def main(program="", *arguments):
-    if program != "run":
-        sys.exit("python3 tests/miniature run FOLDER [FILE.FUNCTION]")
-    from miniature.run import main
-
+    if program == "run":
+        from miniature.run import main
+    elif program == "serve":
+        from miniature.serve import main
+    else:
+        sys.exit("python3 tests/miniature run|serve FOLDER [FILE.FUNCTION]")
     return main(*arguments)
 
 

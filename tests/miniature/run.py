@@ -21,32 +21,24 @@ import sys
 import time
 import warnings
 
-from .api import LIMIT, SPLIT, STREAMED_HTTP
+from .api import SPLIT, STREAMED_HTTP, too_large
 from .process import REPO, Lambda
 
-LONGEST = 900  # seconds: what Lambda allows a function at most, and what TIMEOUT= is if it is not given
+LONGEST, LONGEST_ON_DEMAND = 5400, 1800  # seconds: what Lambda allows a function at most; the first on Managed Instances only
+DEFAULT_TIMEOUT = 900  # seconds: what TIMEOUT= is if it is not given
 LONGEST_INIT = 10  # seconds: what Lambda allows its import
 ERROR = re.compile(rb'^\[ERROR\] |"errorType": ', re.M)  # what the runtime logs when the function has failed
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(folder, handler=""):
-    if sys.version_info < (3, 9):
-        sys.exit(f"Python {sys.version.split()[0]} is too old: 3.9 or later, as in make run PYTHON=python3.13")
-    name = os.environ.get("MAKE_FUNCTION", "FUNCTION")  # or TASK_ROOT, as the person has called it
-    if not folder:
-        sys.exit(f"{name}= is empty: pass the folder that the function is in")
-    if not os.path.isdir(folder):
-        sys.exit(f"{name}={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    check_folder(folder)
     example = os.path.join(REPO, "tests", "hello")  # which make takes when it is given none
     elsewhere = "MAKE_FUNCTION" in os.environ and not os.path.samefile(os.curdir, REPO)
     if os.path.samefile(folder, example) and (handler or elsewhere):
-        print(f"{name}={folder}", file=sys.stderr)
+        print(f"{folder_variable()}={folder}", file=sys.stderr)
     handler = handler or find_handler(folder)
-    timeout = os.environ.get("TIMEOUT") if is_given("TIMEOUT") else None
-    timeout = timeout or str(LONGEST)
-    if not timeout.isdecimal() or not 0 < int(timeout) <= LONGEST:
-        sys.exit(f"TIMEOUT={timeout}: seconds from 1 to {LONGEST}")
+    timeout = read_timeout(str(DEFAULT_TIMEOUT))
     try:
         event = read_event(os.environ.get("EVENT", ""), folder)
     except SystemExit as error:
@@ -56,13 +48,39 @@ def main(folder, handler=""):
         event = read_event("", folder)
     for number in INTERRUPTS:
         signal.signal(number, leave)
-    with Lambda(folder, handler, start=False, timeout=int(timeout)) as aws:
+    with Lambda(folder, handler, start=False, timeout=timeout) as aws:
         screen = Screen(aws)
         aws.env = environment(aws.env)
         aws.restored = True  # a function for SnapStart goes on at once
         request_id = aws.send(body=event)
         aws.start()
         return show(screen, request_id)
+
+
+def folder_variable():
+    """What the person has called the variable that names the function's folder."""
+    return os.environ.get("MAKE_FUNCTION", "FUNCTION")
+
+
+def check_folder(folder):
+    if sys.version_info < (3, 9):
+        sys.exit(f"Python {sys.version.split()[0]} is too old: 3.9 or later, as in make run PYTHON=python3.13")
+    if not folder:
+        sys.exit(f"{folder_variable()}= is empty: pass the folder that the function is in")
+    if not os.path.isdir(folder):
+        sys.exit(f"{folder_variable()}={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+
+
+def read_timeout(default, least=1):
+    """The seconds in the variable TIMEOUT."""
+    timeout = os.environ.get("TIMEOUT") if is_given("TIMEOUT") else None
+    timeout = timeout or default
+    if not re.fullmatch("[0-9]{1,9}", timeout) or not least <= int(timeout) <= LONGEST:
+        sys.exit(f"TIMEOUT={timeout}: seconds from {least} to {LONGEST}")
+    if int(timeout) > LONGEST_ON_DEMAND:
+        say = f"TIMEOUT={timeout}: Lambda allows {LONGEST_ON_DEMAND} s, and more only to asynchronous invocations on Managed Instances"
+        print(say, file=sys.stderr)
+    return int(timeout)
 
 
 def leave(number, frame):
@@ -279,6 +297,9 @@ def show(screen, request_id):
     if trouble:
         screen.say(trouble)
     screen.say(report(aws, request_id, answer, ended))
+    warning = memory_warning(aws)
+    if warning:
+        screen.say(warning)
     return 1 if failed or trouble else 0
 
 
@@ -288,11 +309,7 @@ def what_went_wrong(aws, request_id, answer, in_time):
     if answer and answer.kind not in ("response", "error"):  # of the init or restore: the log says it
         return near_miss(aws.task_root, aws.handler, answer.json["errorType"])
     if exited(aws, answer):
-        status = aws.status
-        if status == 0:
-            return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
-        reason = f"exit status {status}" if status > 0 else f"signal: {signal.strsignal(-status).lower()}"
-        return f"RequestId: {request_id} Error: Runtime exited with error: {reason}"
+        return f"RequestId: {request_id} {exit_reason(aws.status)}"
     if in_time:
         return None
     if request_id in aws.delivered:
@@ -300,6 +317,13 @@ def what_went_wrong(aws, request_id, answer, in_time):
         return f"{request_id} Task timed out after {aws.timeout}.00 seconds{hint}"
     late = f"the import of {file.replace('.', '/')}.py has not ended after {LONGEST_INIT} s"
     return f"Init timed out: {late}: let it do less, or the first invocation do it"
+
+
+def exit_reason(status):
+    """How Lambda says that a process has ended by itself."""
+    if status == 0:
+        return "Error: Runtime exited without providing a reason"
+    return "Error: Runtime exited with error: " + (f"exit status {status}" if status > 0 else f"signal: {signal.strsignal(-status).lower()}")
 
 
 def exited(aws, answer):
@@ -312,10 +336,7 @@ def show_document(screen, answer):
     screen.say("")
     body = answer.body
     if answer.status == 413:
-        body = json.dumps({
-            "errorMessage": f"Response payload size exceeded maximum allowed payload size ({LIMIT} bytes).",
-            "errorType": "Function.ResponseSizeTooLarge",
-        }).encode()
+        body = json.dumps(too_large()).encode()
     with contextlib.suppress(ValueError):
         if answer.headers.get("Content-Type", "").startswith("application/json"):
             body = pretty(body.decode("utf-8")).encode("utf-8") + b"\n"
@@ -347,23 +368,41 @@ def pretty(text):
     return "\n".join(lines)
 
 
-def report(aws, request_id, answer, ended):
-    """The line that Lambda ends an invocation with; its init is billed as well."""
+def report(aws, request_id, answer, ended, cold=True, status=None):
+    """The line that Lambda ends an invocation with; its init, of a process that was started for it, is billed as well.
+
+    status: what it says of an invocation that has no answer.
+    """
     fields = {}
     started = aws.delivered.get(request_id)
-    init = ((aws.first_next or (answer.time if answer else time.monotonic())) - aws.started) * 1000
+    init = ((aws.first_next or (answer.time if answer else time.monotonic())) - aws.started) * 1000 if cold else 0
     if started:
         duration = (ended - started) * 1000
         fields["Duration"] = f"{duration:.2f} ms"
         fields["Billed Duration"] = f"{math.ceil(duration + init)} ms"
     fields["Memory Size"] = aws.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] + " MB"
-    memory = peak_memory(aws.process.pid)
+    memory = peak_memory(aws.process.pid) if aws.process else None
     if memory:
         fields["Max Memory Used"] = f"{memory} MB"
-    fields["Init Duration"] = f"{init:.2f} ms"
-    if exited(aws, answer):
+    if cold:
+        fields["Init Duration"] = f"{init:.2f} ms"
+    if status == "timeout":
+        fields["Status"] = status
+    elif exited(aws, answer) or status:
         fields.update({"Status": "error", "Error Type": "Runtime.ExitError"})
     return f"REPORT RequestId: {request_id}\t" + "\t".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def memory_warning(aws):
+    """A line for a function that has taken more memory than it has, or None: here it went on, on Lambda it is killed."""
+    limit, used = int(aws.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]), aws.process and peak_memory(aws.process.pid)
+    if not used or used <= limit:
+        return None
+    enough = -(-used // 64) * 64
+    return (
+        f"warning: the function used {used} MB, more than its {limit} MB: Lambda would have killed it; "
+        f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={enough} in front of make gives it more here"
+    )
 
 
 def peak_memory(pid):

@@ -1,0 +1,434 @@
+"""The execution environments of a function, more on demand, each with one invocation at a time, as on Lambda: for serve.py.
+
+An `Environment` is one process of the function, an `Invocation` what happens in it between START and REPORT, `Fleet` has all
+environments and replaces them when a file of the function changes, which `Files` notices.
+"""
+
+import collections
+import contextlib
+import functools
+import os
+import pathlib
+import re
+import signal
+import stat
+import threading
+import time
+
+from .process import Lambda
+from .run import LONGEST_INIT, environment, exit_reason, memory_warning, report
+
+TAIL = 4096  # bytes of the log that the caller of an invocation may ask for
+SHUTDOWN = 0.5  # seconds between SIGTERM and SIGKILL
+SETTLE = 0.05  # seconds after the answer in which the function usually asks for the next event
+FOREVER = 86_400  # seconds: the deadline that a function sees which is not timed out
+
+Settings = collections.namedtuple("Settings", "folder handler timeout port")
+Settings.__doc__ = """timeout: seconds, 0 for none. port: of the Runtime API, when the process is started by somebody else; otherwise None."""
+
+
+def show(data):
+    """Bytes of a log on stderr. The runtime ends the lines within a record with \\r, which a terminal does not show as a line break."""
+    with contextlib.suppress(OSError):  # nobody reads it any more: that shall not end the function
+        data = re.sub(rb"\r(?!\n)", b"\n", data)
+        while data:
+            data = data[os.write(2, data) :]
+
+
+def say(text):
+    show(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+class Environment(Lambda):
+    """One process of the function and its Runtime API."""
+
+    def __init__(self, settings):
+        self.attached = settings.port is not None
+        self.tail = bytearray()  # the end of the log of the invocation that is under way
+        super().__init__(
+            settings.folder, settings.handler, start=False, timeout=settings.timeout or FOREVER, echo=show,
+            terminal=settings.timeout == 0, port=settings.port or 0,
+        )
+        self.limit = settings.timeout or None
+        self.env = environment(self.env)
+        self.arn = arn(self.env)
+        self.restored = True  # a function for SnapStart goes on at once
+
+    @property
+    def ended(self):
+        """Whether its process has ended or there was none; of somebody else's process only its connections are seen."""
+        return not self.connections if self.attached else self.process is None or self.status is not None
+
+    def sending(self, invocation):
+        self.drain()
+        self.tail.clear()
+        self.write(f"START RequestId: {invocation.request_id} Version: {self.env['AWS_LAMBDA_FUNCTION_VERSION']}\n".encode())
+
+    def print(self, data):
+        self.write(data)
+
+    def write(self, data):
+        self.tail += data
+        del self.tail[:-TAIL]
+        show(data)
+
+    def received(self, request, data):
+        self.drain()  # what was printed before it was sent
+
+    def forget(self):
+        """Forget what was, for an environment may serve for days."""
+        with self.condition:
+            for record in self.requests, self.delivered, self.posts, self.pending:
+                record.clear()
+            for source in self.sources():
+                source.data.clear()
+
+    def stop(self):
+        """End it as Lambda does that shuts an environment down: SIGTERM, which the function may have a handler for, then SIGKILL."""
+        if not self.attached and not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGTERM)
+            with self.condition:
+                self.condition.wait_for(lambda: self.status is not None, SHUTDOWN)
+        self.close()
+
+
+def arn(env):
+    return f"arn:aws:lambda:{env['AWS_REGION']}:123456789012:function:{env['AWS_LAMBDA_FUNCTION_NAME']}"
+
+
+class Closing(Exception):
+    """There will be no answer: everything ends."""
+
+
+class Invocation:
+    """An event on its way through an environment: `begin`, then its `chunks`, then `end`.
+
+    answer: what the function has posted. error: the document that the caller gets instead of a response, or None.
+    log: the last 4 kB that were logged, from START to REPORT, once it has ended.
+    """
+
+    def __init__(self, fleet, environment, event, headers):
+        self.fleet, self.environment = fleet, environment
+        self.answer = self.error = self.trouble = self.ended_at = self.log = None
+        self.finished = False
+        self.failed_init = None  # the post that says so
+        self.cold = environment.ended and not environment.attached
+        environment.forget()
+        self.request_id = environment.send(body=event, headers=headers)
+
+    def begin(self):
+        """Wait until the function has answered, or has begun a stream, or has failed."""
+        environment = self.environment
+        if not self.deliver():
+            return
+        posts, request_id = environment.posts, self.request_id
+
+        def begun():
+            post = posts.get(request_id)
+            return post and (post.done or post.streaming)
+
+        if self.wait(begun):
+            self.answer = posts[request_id]
+            if not self.answer.streaming:
+                self.judge()
+
+    def deliver(self):
+        """Start a process where there is none and hand the event to it; whether that went well."""
+        environment, request_id = self.environment, self.request_id
+        starts, limit = 0, LONGEST_INIT
+
+        def over():
+            failed = environment.init_error or environment.restore_error
+            return request_id in environment.delivered or failed or starts and environment.ended and not environment.attached
+
+        while True:
+            if environment.ended and not environment.attached:
+                self.fleet.start(environment)
+                starts += 1
+            with environment.condition:
+                # A process that was idle may end before it takes the event: then a fresh one gets it.
+                stop = environment.condition.wait_for(
+                    lambda: over() or environment.ended and not environment.attached,
+                    None if environment.attached or not environment.limit else limit,
+                )
+            if request_id in environment.delivered:
+                return True
+            if stop and not over():
+                continue
+            self.failed_init = environment.init_error or environment.restore_error
+            if not stop and limit == LONGEST_INIT:
+                limit, starts = environment.limit, starts + 1
+                say(
+                    f"INIT_REPORT Init Duration: {LONGEST_INIT}000.00 ms\tPhase: init\tStatus: timeout\n"
+                    f"The import of {environment.handler.rpartition('.')[0]} has taken {LONGEST_INIT} s: as on Lambda it begins anew, "
+                    f"as a part of the invocation ({environment.limit} s)"
+                )
+                self.fleet.start(environment)
+            elif self.failed_init:
+                self.error = self.failed_init.json
+                return False
+            else:
+                self.fail(environment.ended)
+                return False
+
+    def wait(self, ready):
+        """Wait until ready(), or the function has ended or its time is over; whether it is ready."""
+        environment = self.environment
+        with environment.condition:
+            end = environment.limit and environment.delivered[self.request_id] + environment.limit
+            environment.condition.wait_for(lambda: ready() or environment.ended, end and end - time.monotonic())
+            if not ready() and environment.ended:  # what it sent before may still be on its way through a thread of the server
+                environment.condition.wait_for(lambda: ready() or not environment.connections, 1)
+            if ready():
+                return True
+            ended = environment.ended
+        self.fail(ended)
+        return False
+
+    def fail(self, ended):
+        """The function has ended without an answer, or has taken too long and is ended."""
+        environment = self.environment
+        if self.fleet.closing:
+            raise Closing
+        if ended:
+            reason = exit_reason(environment.status or 0)
+            self.error = {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {self.request_id} {reason}"}
+            self.trouble = f"RequestId: {self.request_id} {reason}"
+        else:
+            self.ended_at = time.monotonic()
+            if not environment.attached:
+                environment.kill()  # PYTHONFAULTHANDLER has shown where it was, just before
+            late = f"Task timed out after {environment.limit}.00 seconds"
+            self.error = {"errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {self.request_id} Error: {late}"}
+            self.trouble = f"{self.request_id} {late}"
+
+    def judge(self):
+        """Whether the answer, which is here as a whole, is an error."""
+        if self.answer.complete:
+            self.error = self.answer.error
+        else:
+            self.wait(lambda: False)  # it was cut: the process has ended
+
+    def chunks(self):
+        """The bytes of the response as they come, each once; `error` is set behind them."""
+        answer, n = self.answer, 0
+        while self.wait(lambda: answer.done or len(answer.chunks) > n):
+            if n == len(answer.chunks):
+                return self.judge()
+            when, data = answer.chunks[n]
+            if answer.streaming:
+                answer.chunks[n] = (when, b"")  # a stream may be long
+            n += 1
+            yield data
+
+    def content(self):
+        """The whole response."""
+        return b"".join(list(self.chunks()))
+
+    def abandon(self):
+        """Nobody wants the rest: the Runtime API hangs up at the next chunk, and the function's `finally` runs."""
+        self.answer.unwanted = True
+        self.wait(lambda: self.answer.done)
+
+    def end(self):
+        """The lines that Lambda ends an invocation with."""
+        environment = self.environment
+        if self.finished or self.fleet.closing:
+            return
+        self.finished = True
+        ended = self.ended_at or (self.answer and self.answer.ended) or time.monotonic()
+        with environment.condition:
+            environment.condition.wait_for(lambda: environment.polling or environment.ended, SETTLE)
+            environment.drain()
+        if self.answer and environment.ended and not environment.attached and not self.trouble:
+            self.trouble = f"RequestId: {self.request_id} {exit_reason(environment.status)}"
+        lines = [self.trouble] if self.trouble else []
+        if self.request_id in environment.delivered:
+            lines.append(f"END RequestId: {self.request_id}")
+        status = None if not self.trouble else "timeout" if self.ended_at else "error"
+        lines.append(report(environment, self.request_id, self.answer or self.failed_init, ended, self.cold, status))
+        warning = memory_warning(environment)
+        lines += [warning] if warning else []
+        with environment.condition:
+            environment.write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+            self.log = bytes(environment.tail)
+
+    def settle(self):
+        """Wait until the function is free for the next event, which it asks for."""
+        environment = self.environment
+        if not environment.ended and self.request_id in environment.delivered:
+            if not self.wait(lambda: environment.polling or environment.ended) and not environment.attached:
+                say(self.trouble)
+
+
+class Fleet:
+    """All environments of a function: at most `concurrency` at a time."""
+
+    def __init__(self, settings, concurrency):
+        self.settings = settings
+        self.lock = threading.Lock()
+        self.slots = threading.Semaphore(concurrency)
+        self.files = Files(settings.folder)
+        self.environments = set()
+        self.idle = []  # most recently used last
+        self.generation = 0  # how often a file has changed
+        self.closing = False
+
+    @contextlib.contextmanager
+    def invoke(self, event, headers):
+        """An invocation that has begun; it has its turn when an environment is free."""
+        with self.slots:
+            environment, generation = self.take()
+            invocation = None
+            try:
+                invocation = Invocation(self, environment, event, headers)
+                invocation.begin()
+                yield invocation
+            finally:
+                try:
+                    if invocation and not self.closing:
+                        if invocation.answer and not invocation.answer.done:
+                            invocation.abandon()
+                        invocation.end()
+                        invocation.settle()
+                finally:
+                    self.give_back(environment, generation)
+
+    def take(self):
+        """An environment for an invocation: the one that was free last, or a new one."""
+        with self.lock:
+            changed = self.files.changed()
+            stale = []
+            if changed:
+                self.generation += 1
+                stale, self.idle = self.idle, []
+            if changed and self.environments:
+                more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+                say(f"{changed[0]}{more} changed: the function starts anew")
+            if self.settings.port is not None:  # somebody else's process is restarted by somebody else
+                stale, self.idle = [], self.idle or stale
+            gone = [environment for environment in self.idle if environment.process and environment.ended]
+            self.idle = [environment for environment in self.idle if environment not in gone]
+            environment = self.idle.pop() if self.idle else None
+            generation = self.generation
+        self.stop(stale + gone)
+        return environment or self.create(), generation
+
+    def prepare(self):
+        """A first environment, whose process starts when the first event comes."""
+        environment = self.create()
+        self.idle.append(environment)
+        return environment
+
+    def create(self):
+        with self.lock:
+            if self.closing:
+                raise Closing
+            environment = Environment(self.settings)
+            self.environments.add(environment)
+            return environment
+
+    def start(self, environment):
+        with self.lock:  # none is started behind the back of close()
+            if self.closing:
+                raise Closing
+            environment.start()
+
+    def give_back(self, environment, generation):
+        environment.forget()
+        with self.lock:
+            keep = environment.attached or generation == self.generation and not environment.ended
+            if keep and not self.closing:
+                self.idle.append(environment)
+                return
+        self.stop([environment])
+
+    def stop(self, environments):
+        """End environments, all at once."""
+        with self.lock:
+            mine = [each for each in environments if each in self.environments]
+            self.environments.difference_update(mine)
+        threads = [threading.Thread(target=each.stop) for each in mine[1:]]
+        for thread in threads:
+            thread.start()
+        if mine:
+            mine[0].stop()
+        for thread in threads:
+            thread.join()
+
+    def close(self):
+        with self.lock:
+            self.closing = True
+        self.stop(list(self.environments))
+
+
+class Files:
+    """The files of a function that its author may change."""
+
+    NOT_OURS = ("__pycache__", "node_modules", "site-packages", "dist-packages")
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.known = self.look()
+
+    def changed(self):
+        """The paths, relative to the folder, that have changed, come or gone since the last call."""
+        now, before = self.look(), self.known
+        self.known = now
+        changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
+        for path in changed:
+            self.forget_compiled(pathlib.Path(self.folder, path))
+        return changed
+
+    def forget_compiled(self, path):
+        """Python takes a compiled file for the source's if the second and the size are the same: two quick edits may be."""
+        if path.suffix == ".py":
+            for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+                with contextlib.suppress(OSError):
+                    compiled.unlink()
+
+    def look(self):
+        """What tells one state of the files from another: no file is read."""
+        files, folders, seen = {}, [""], set()
+        while folders:
+            folder = folders.pop()
+            try:
+                found = os.stat(os.path.join(self.folder, folder))
+                entries = list(os.scandir(os.path.join(self.folder, folder)))
+            except OSError:
+                continue  # it has just gone
+            names = {entry.name for entry in entries}
+            if (found.st_dev, found.st_ino) in seen or "pyvenv.cfg" in names:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            skipped = {*self.NOT_OURS, *self.installed(folder, names)}
+            for entry in entries:
+                if entry.name in skipped:
+                    continue
+                path = os.path.join(folder, entry.name)
+                with contextlib.suppress(OSError):
+                    found = entry.stat()
+                    if not stat.S_ISDIR(found.st_mode):
+                        files[path] = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+                    elif not entry.name.startswith("."):
+                        folders.append(path)
+        return files
+
+    def installed(self, folder, names):
+        """The names in a folder that belong to packages which pip has put there."""
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                yield name
+                record = os.path.join(self.folder, folder, name, "RECORD")
+                with contextlib.suppress(OSError):
+                    yield from installed_by(record, os.stat(record).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=None)
+def installed_by(record, mtime):
+    """The topmost names that a package's RECORD lists."""
+    with open(record, encoding="utf-8", errors="replace") as file:
+        return {line.lstrip('"').split(",")[0].split("/")[0].strip() for line in file} - {"", ".", ".."}
+
+
