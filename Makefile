@@ -1,6 +1,14 @@
 # Every command a person needs, from any folder: `make -f FOLDER/Makefile` and `make -C FOLDER` do
 # the same, and relative paths are those of the folder they are typed in. `make help` lists them.
 
+# The variables that the commands understand. What is given goes on as it was written, through the
+# environment: make itself would expand dollar signs, and a shell what `$(...)` in a recipe puts there.
+# First of all: from 4.4 on make expands what it exports for each $(shell).
+VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PORT CONCURRENCY INVOKE_MODE PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
+    OUTPUT REQUIREMENTS EXCLUDE ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+
 quoted = '$(subst ','\'',$(1))'
 # This file's folder. To make a path with spaces is several words, and `include` puts others before it:
 # it is the end of the list that is a file.
@@ -14,13 +22,6 @@ CALLER := $(shell tr '\n\0' ' \n' 2>/dev/null </proc/$$PPID/cmdline | while read
 CALLER := $(or $(CALLER),$(CURDIR))
 here := $(call quoted,$(HERE))
 caller := $(call quoted,$(CALLER))
-
-# The variables that the commands understand. What is given goes on as it was written, through the
-# environment: make itself would expand dollar signs, and a shell what `$(...)` in a recipe puts there.
-VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PORT CONCURRENCY INVOKE_MODE PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
-    OUTPUT REQUIREMENTS EXCLUDE ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
-GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
 # FUNCTION and TASK_ROOT are one variable. The command line goes before the environment, as everywhere.
 NAME := $(or $(firstword $(filter FUNCTION TASK_ROOT,$(GIVEN))),$(if $(filter-out undefined,$(origin TASK_ROOT)),TASK_ROOT,FUNCTION))

@@ -15,7 +15,7 @@ SOURCE = """
         yield "body"
 
     def records():
-        yield from [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+        yield from iter([{"id": 1, "name": "a"}, {"id": 2, "name": "b"}])
 
     def mapped():
         return map(lambda n: {"n": n}, [1, 2])
@@ -93,7 +93,7 @@ class Refused(unittest.TestCase):
         for event, place, words in (
             ("proxy", f"proxy (ROOT/function.py, line {line('isBase64')})", "yield it without body, and then the body"),
             ("status", f"status (ROOT/function.py, line {LINES['status']})", "and not 'status'"),
-            ("records", f"list_iterator (ROOT/function.py, line {line('yield from [')})", "and not 'id', 'name'"),
+            ("records", f"list_iterator (ROOT/function.py, line {line('yield from iter(')})", "and not 'id', 'name'"),
             ("mapped", "map", "for JSON return list(...)"),
             ("keys", f"keys (ROOT/function.py, line {line('{1: 2')})", "and not 1, None"),
             ("asynchronous", f"asynchronous (ROOT/function.py, line {LINES['body']})", "yield it without body"),
