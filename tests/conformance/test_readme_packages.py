@@ -1,12 +1,12 @@
 """The README's Python examples that need packages, run as they stand there; tests/miniature/test_readme.py has the others."""
 
 import json
-import textwrap
 import unittest
 
 from functions import FUNCTIONS, INITS
-from miniature import SPLIT, Lambda, function
-from miniature.test_readme import EXAMPLES, TEXT, example
+from handlers import test_web as web
+from miniature import SPLIT
+from miniature.test_readme import TEXT, example
 from test_functions import http_event, store
 
 
@@ -19,44 +19,17 @@ def split(answer):
 class Examples(unittest.TestCase):
     def test_app(self):
         with example("app") as aws:
-            answer = aws.invoke(http_event("GET", "/count/3"))
+            answer = aws.invoke(web.event(path="/count/3"))
             self.assertTrue(answer.streaming and answer.complete)
             metadata, body = split(answer)
             self.assertEqual(metadata["statusCode"], 200)
             self.assertEqual(metadata["headers"]["content-type"], "text/event-stream; charset=utf-8")
             self.assertEqual(body, b"data: 0\n\ndata: 1\n\ndata: 2\n\n")
             self.assertEqual([data for _, data in answer.chunks[2:]], [b"data: %d\n\n" % n for n in range(3)])
-            metadata, body = split(aws.invoke(http_event("GET", "/count/many")))
+            metadata, body = split(aws.invoke(web.event(path="/count/many")))
             self.assertEqual(metadata["statusCode"], 422)
             self.assertIn("int_parsing", body.decode())
             self.assertEqual((aws.log, aws.stderr), ("", ""))
-
-    def test_app_with_more_in_it(self):
-        """The bridge carries bodies, cookies, errors and what the app does after its response."""
-        more = """
-            from fastapi import BackgroundTasks, Request, Response
-
-            @app.post("/echo")
-            async def echo(request: Request, response: Response, later: BackgroundTasks):
-                response.set_cookie("a", "1")
-                response.set_cookie("b", "2")
-                later.add_task(print, "later")
-                return [request.cookies, (await request.json()), str(request.url.path), request.query_params["q"]]
-
-            @app.get("/broken")
-            async def broken():
-                raise LookupError("nothing")
-        """
-        source = EXAMPLES["app"] + textwrap.dedent(more)
-        with function(app=source) as root, Lambda(root, "app.handler") as aws:
-            answer = aws.invoke(http_event("POST", "/echo", {"k": "é"}, query={"q": "1"}))
-            metadata, body = split(answer)
-            self.assertEqual([cookie[:4] for cookie in metadata["cookies"]], ["a=1;", "b=2;"])
-            self.assertEqual(json.loads(body), [{"theme": "dark"}, {"k": "é"}, "/echo", "1"])
-            self.assertEqual(aws.log, "later\n")
-            broken = aws.invoke(http_event("GET", "/broken"))
-            self.assertEqual((split(broken)[0]["statusCode"], broken.error_type), (500, "LookupError"))
-            self.assertEqual(split(aws.invoke(http_event("GET", "/count/0")))[1], b"")
 
     def test_s3(self):
         with store() as endpoint:
