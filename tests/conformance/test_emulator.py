@@ -247,7 +247,7 @@ MEETING = """
 """
 
 
-@unittest.skipUnless(can_unshare(), "needs root and unshare: the emulator looks for /opt/bootstrap")
+@unittest.skipUnless(can_unshare(), "this machine gives no root or unshare: the emulator looks for /opt/bootstrap")
 class ManagedInstances(unittest.TestCase):
     """AWS_LAMBDA_MAX_CONCURRENCY: so many invocations at once."""
 

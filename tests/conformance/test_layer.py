@@ -146,7 +146,7 @@ class Layer(unittest.TestCase):
             self.assertLess({"lib/libouter.so", "lib/libinner.so"}, set(archive.namelist()))
 
     @needs_chroot
-    @unittest.skipUnless(os.path.exists("/usr/bin/python3") and sys.base_prefix != "/usr", "no other Python in /usr")
+    @unittest.skipUnless(os.path.exists("/usr/bin/python3") and sys.base_prefix != "/usr", "this machine has no other Python in /usr")
     def test_interpreter_of_a_distribution(self):
         program = "import platform; print(platform.python_version())"
         version = subprocess.run(["/usr/bin/python3", "-I", "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()

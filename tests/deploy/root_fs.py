@@ -31,7 +31,7 @@ os.setuid(993)
 os.execv(command[0], command)
 """
 
-needs_chroot = unittest.skipUnless(hasattr(os, "geteuid") and os.geteuid() == 0, "chroot needs root")
+needs_chroot = unittest.skipUnless(hasattr(os, "geteuid") and os.geteuid() == 0, "this machine gives no root, which chroot needs")
 
 
 def enter(root, *command):

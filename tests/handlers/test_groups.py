@@ -184,7 +184,7 @@ class Groups(unittest.TestCase):
         self.assertNotIn("exceptions", self.error("strange"))
         self.assertEqual(tree(self.error("hostile")), ["Hostile: h"])
 
-    @unittest.skipIf(sys.version_info < (3, 11), "asyncio.TaskGroup is of Python 3.11")
+    @unittest.skipIf(sys.version_info < (3, 11), "this Python has no asyncio.TaskGroup: 3.11 has")
     def test_where_async_handlers_fail(self):
         document = self.error("task_group")
         self.assertEqual(tree(document), ["ExceptionGroup: unhandled errors in a TaskGroup", [["ValueError: one"], ["ValueError: two"]]])

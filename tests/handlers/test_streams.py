@@ -712,7 +712,7 @@ class Memory(unittest.TestCase):
                 return globals()[event]()
         """
         if not os.path.exists("/proc/self/status"):
-            self.skipTest("peak memory is read from /proc")
+            self.skipTest("this machine has no /proc, where peak memory is read")
         for event in "stream", "async_stream":
             with self.subTest(event), function(function=source) as root, Lambda(root) as aws:
                 before = aws.invoke("peak").json

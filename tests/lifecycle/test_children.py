@@ -76,7 +76,7 @@ class Children(unittest.TestCase):
                         aws.wait_for(lambda: aws.polling == 1)
                         self.assertEqual(polls(aws), number + 1)
 
-    @unittest.skipIf(sys.version_info < (3, 14), "subinterpreters run the main script from Python 3.14 on")
+    @unittest.skipIf(sys.version_info < (3, 14), "this Python runs no script in subinterpreters: 3.14 does")
     def test_subinterpreters_of_a_script(self):
         source = f"""
             import sys

@@ -58,7 +58,7 @@ def unread(aws):
 
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1
-can_look = unittest.skipUnless(hasattr(socket, "AF_NETLINK"), "what the runtime has not read is seen on Linux only")
+can_look = unittest.skipUnless(hasattr(socket, "AF_NETLINK"), "this machine does not tell what a socket has not read: Linux does")
 
 
 def has_ipv6():
@@ -746,7 +746,7 @@ class Address(Case):
             aws.start()
             self.goes_on(aws)
 
-    @unittest.skipUnless(has_ipv6(), "no IPv6 on this machine")
+    @unittest.skipUnless(has_ipv6(), "this machine has no IPv6")
     def test_ipv6(self):
         aws = self.start(start=False)
         _, port = self.relayed(aws, "::1", socket.AF_INET6)
