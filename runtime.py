@@ -130,12 +130,16 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     if _process.extension is not None:
         _process.extension.close()
     import _signal  # type: ignore[import-not-found]
+    import atexit
 
     # sys.exit() waits for threads that the function has left running. Lambda does not: after a
-    # second the process ends all the same.
+    # second the process ends all the same. Then come the functions registered with atexit, this
+    # one first. They may take longer, as an error tracker does that sends what it has; and an
+    # alarm while the interpreter takes itself apart would end the process as a signal does.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
+    atexit.register(_signal.alarm, 0)
     sys.exit(status)
 
 

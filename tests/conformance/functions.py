@@ -9,6 +9,7 @@ import builtins
 import dataclasses
 import json
 import re
+import sys
 import typing
 
 
@@ -173,6 +174,17 @@ def without_awslambdaric(outcomes, pattern="/awslambdaric/"):
 def without_its_encoder(outcomes):
     """The same error without the frames of awslambdaric and of json, of which this runtime calls the C part only."""
     without_awslambdaric(outcomes, "/awslambdaric/|/json/encoder.py")
+
+
+def without_its_encoder_but_with(*notes):
+    """The same, and what json notes of the place from Python 3.14 on, which awslambdaric drops."""
+
+    def ours(outcomes):
+        without_its_encoder(outcomes)
+        if sys.version_info >= (3, 14):
+            with_more(notes=list(notes))(outcomes)
+
+    return ours
 
 
 def trace(outcome, stack):
@@ -833,9 +845,9 @@ LOGS = [
          setup="import logging, datetime\nfrom decimal import Decimal\nclass O:\n    def __str__(self): return 'an O'"),
     logs("extra_types", "logging.warning('x', extra={'bytes': b'abc', 'pair': P(1, 2), 'float': float('nan'), 'big': 10 ** 30, 'text': S('s'), 'e': E.A})",
          setup="import collections, enum, logging\nP = collections.namedtuple('P', 'x y')\nclass S(str): __str__ = lambda s: 'other'\nclass E(enum.Enum): A = 1"),
-    logs("extra_keys", "logging.warning('x', extra={'d': {(1, 2): 'a'}})", only=("JSON", "JSONInFrames"), why="frames of the runtime are left out", ours=without_its_encoder),
-    logs("message_keys", "logging.warning({(1, 2): 'a'})", only=("JSON", "JSONInFrames"), why="frames of the runtime are left out", ours=without_its_encoder),
-    logs("extra_circular", "a = []\n    a.append(a)\n    logging.warning('x', extra={'a': a})", only=("JSON", "JSONInFrames"), why="frames of the runtime are left out", ours=without_its_encoder),
+    logs("extra_keys", "logging.warning('x', extra={'d': {(1, 2): 'a'}})", only=("JSON", "JSONInFrames"), why="frames of the runtime are left out", ours=without_its_encoder_but_with("when serializing dict item 'd'")),
+    logs("message_keys", "logging.warning({(1, 2): 'a'})", only=("JSON", "JSONInFrames"), why="frames of the runtime are left out", ours=without_its_encoder_but_with("when serializing dict item 'message'")),
+    logs("extra_circular", "a = []\n    a.append(a)\n    logging.warning('x', extra={'a': a})", only=("JSON", "JSONInFrames"), why="frames of the runtime are left out", ours=without_its_encoder_but_with("when serializing list item 0", "when serializing dict item 'a'")),
     logs("extra_reserved", "logging.warning('x', extra={'level': 'mine', 'timestamp': 1, 'requestId': 'r', 'tenantId': 't', 'logger': 'l', 'errorType': 'e'})"),
     logs("extra_own_ids", "logging.warning('x', extra={'aws_request_id': 'mine', 'tenant_id': 'mine'})"),
     logs("extra_frame_type", "logging.warning('x', extra={'location': 'here', 'stackTrace': ['s']})"),
