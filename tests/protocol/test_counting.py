@@ -16,7 +16,7 @@ from miniature.raw import ACCEPTED, RawApi, event
 
 INVOCATIONS = int(os.environ.get("INVOCATIONS", 3000))  # of all tests here together
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
-WARM = min(1000, INVOCATIONS // 4)  # invocations after which memory must not grow
+WARM = min(5000, INVOCATIONS // 4)  # invocations after which memory must not grow
 
 FUNCTION = """
 def handler(event, context):
