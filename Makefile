@@ -74,8 +74,8 @@ serve: export MAKE_FUNCTION := $(NAME)
 serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=9000 TIMEOUT=900 CONCURRENCY=10 INVOKE_MODE=BUFFERED; HANDLER= for a debugger
 	@cd $(caller) && MAKE_PID=$$PPID exec "$$PYTHON" $(here)/tests/miniature serve $(function) $(if $(HANDLER)$(filter HANDLER,$(GIVEN)),"$$HANDLER")
 
-# The rooms of tests/ that `make test` enters, as many at a time as there are processors.
-ROOMS := handlers lifecycle protocol miniature deploy
+# The rooms of tests/ that `make test` enters, as many at a time as there are processors: the longest first, so that none is left alone at the end.
+ROOMS := handlers deploy miniature protocol lifecycle
 .PHONY: $(ROOMS:%=test-%)
 PYTHONFLAGS ?=
 test:  ## the tests: standard library only, no network, under a minute; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
