@@ -553,7 +553,7 @@ class Specification(unittest.TestCase):
                 with self.subTest(front_end):
                     answer = aws.invoke(web.event(front_end, "POST", body=b"body"))
                     self.assertEqual((answer.kind, answer.error_type), ("response", None), answer.body)
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             aws.signal(15)
             self.assertEqual((aws.wait(), aws.log), (0, "sound\n"))
 

@@ -94,7 +94,7 @@ def later():
             fifo = os.path.join(root, "fifo")
             os.mkfifo(fifo)
             aws.invoke("later")
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             tell(fifo)
             aws.wait_for(lambda: "taken" in aws.log)
             self.assertEqual(aws.invoke().json, [])

@@ -12,7 +12,7 @@ import termios
 import time
 import unittest
 
-from miniature import Lambda, function, until
+from miniature import Lambda, Served, function, until
 from miniature.raw import RawApi
 from miniature.raw import event as plain_event
 
@@ -76,7 +76,7 @@ class Text(unittest.TestCase):
                     self.assertEqual(said, list(LEVELS[LEVELS.index(lowest):]))
 
 
-class Json(unittest.TestCase):
+class Json(Served):
     SOURCE = """
         import datetime, logging, sys
 
@@ -130,13 +130,7 @@ class Json(unittest.TestCase):
             globals()[event]()
     """
 
-    @classmethod
-    def setUpClass(cls):
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        cls.root = stack.enter_context(function(function=cls.SOURCE))
-        env = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}
-        cls.aws = stack.enter_context(Lambda(cls.root, env=env))
+    OPTIONS = {"env": {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}}
 
     def records(self, event, **headers):
         """What a function of SOURCE logs: each line an object, without what each must have."""

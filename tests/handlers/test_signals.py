@@ -54,7 +54,7 @@ class Raised(unittest.TestCase):
     def test_while_next_waits(self):
         for aws, name in self.each():
             self.assertEqual(aws.invoke(1).json, 1)
-            aws.wait_for(lambda aws=aws: aws.polling)
+            aws.wait_for_next()
             self.told(aws, name)
 
     def test_while_the_answer_to_a_response_is_awaited(self):

@@ -4,13 +4,11 @@ import base64
 import contextlib
 import json
 import os
-import pathlib
 import signal
 import socket
-import time
 import unittest
 
-from miniature import SPLIT, STREAMED_HTTP, Fault, Lambda, function, head, tell
+from miniature import SPLIT, STREAMED_HTTP, Fault, Lambda, Served, function, head, tell, until_asleep
 
 # One request, GET /a%20b/%C3%A9?x=1&y=%20&x=2 with two cookies, as each front end tells of it.
 COOKIES = ["a=1", "b=2"]
@@ -74,27 +72,14 @@ def body_of(answer):
     return base64.b64decode(document["body"], validate=True) if document["isBase64Encoded"] else document["body"].encode()
 
 
-def asleep(pid):
-    """Wait until a process waits in the kernel, which tells nobody of it."""
-    deadline = time.monotonic() + 10
-    while pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-        assert time.monotonic() < deadline, f"process {pid} is never idle"
-        time.sleep(0.001)
-
-
 def split(answer):
     """Metadata and body of a streamed answer."""
     metadata, body = answer.body.split(SPLIT, 1)
     return json.loads(metadata), body
 
 
-class Served(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        stack = contextlib.ExitStack()
-        cls.addClassCleanup(stack.close)
-        cls.root = stack.enter_context(function(function=cls.SOURCE))
-        cls.aws = stack.enter_context(Lambda(cls.root))
+class Web(Served):
+    """An application that is asked what a front end asks."""
 
     def buffered(self, sent, status=200):
         answer = self.aws.invoke(sent)
@@ -148,7 +133,7 @@ TELL = """
 """
 
 
-class Scope(Served):
+class Scope(Web):
     """What an ASGI application is told of a request."""
 
     SOURCE = TELL
@@ -339,7 +324,7 @@ def script(*messages):
 START = {"status": 200, "headers": [["Content-Type", "text/plain"]]}
 
 
-class Answers(Served):
+class Answers(Web):
     """What an ASGI application sends, as each front end wants it."""
 
     SOURCE = ANSWERS
@@ -410,7 +395,7 @@ class Answers(Served):
             log = len(self.aws.log)
             answer = self.aws.invoke(self.play(START, {"body": b"x"}, {"do": "later"}, front_end=front_end))
             self.assertEqual((answer.kind, answer.error_type), ("response", None))
-            self.aws.wait_for(lambda: self.aws.polling)
+            self.aws.wait_for_next()
             self.assertEqual(self.aws.log[log:], "background task\n")
 
     def test_receive_after_the_body(self):
@@ -618,7 +603,7 @@ class Live(unittest.TestCase):
         """send() waits for a reader that is slow."""
         with self.unread("/slow_reader") as (aws, _, connection):
             aws.wait_for(lambda: "sent" in aws.log)
-            asleep(aws.process.pid)
+            until_asleep(aws.process.pid)
             self.assertLess(aws.log.count("sent"), 1000)
             received = bytearray()
             while not received.endswith(b"\r\n0\r\n\r\n"):
@@ -671,7 +656,7 @@ LIFESPAN = """
 class Lifespan(unittest.TestCase):
     def test_once(self):
         with function(function=LIFESPAN) as root, Lambda(root) as aws:
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             self.assertEqual(aws.log, "startup\n")
             self.assertEqual([body_of(aws.invoke(event())) for _ in range(3)], [b"1 1", b"2 1", b"3 1"])
             self.assertEqual(aws.log, "startup\n")
@@ -681,7 +666,7 @@ class Lifespan(unittest.TestCase):
             with self.subTest(invocations=invocations), function(function=LIFESPAN) as root, Lambda(root) as aws:
                 for _ in range(invocations):
                     aws.invoke(event())
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 self.assertEqual(len(aws.sent("extension/register")), 1)
                 aws.signal(signal.SIGTERM)
                 self.assertEqual(aws.wait(), 0)
@@ -698,7 +683,7 @@ class Lifespan(unittest.TestCase):
         own = "\n    import signal\n    signal.signal(signal.SIGTERM, lambda number, frame: (print('own'), sys.exit(5)))\n"
         with function(function=LIFESPAN + own) as root, Lambda(root) as aws:
             aws.invoke(event())
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 5)
             self.assertEqual(aws.log, "startup\nown\nshutdown\nclosed\n")
@@ -706,7 +691,7 @@ class Lifespan(unittest.TestCase):
     def test_shutdown_that_does_not_end(self):
         source = LIFESPAN.replace("await asyncio.sleep(0.05)", "await asyncio.sleep(60)")
         with function(function=source) as root, Lambda(root) as aws:
-            aws.wait_for(lambda: aws.polling)
+            aws.wait_for_next()
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 0)
             self.assertEqual(aws.log, "startup\nshutdown\n")
@@ -717,7 +702,7 @@ class Lifespan(unittest.TestCase):
             ('return await send({"type": "lifespan.shutdown.failed", "message": "the pool"})', "[ERROR] RuntimeError: the pool"),
         ):
             with self.subTest(statement), function(function=LIFESPAN.replace("await asyncio.sleep(0.05)", statement)) as root, Lambda(root) as aws:
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 aws.signal(signal.SIGTERM)
                 self.assertEqual(aws.wait(), 0)
                 self.assertEqual(aws.log.count("[ERROR]"), 1)
@@ -751,7 +736,7 @@ class Lifespan(unittest.TestCase):
         for define in "async def handler(event, context): return await web(event, context)", "def handler(event, context): return web(event, context)":
             source = LIFESPAN.replace("handler =", "web =") + f"\n    {define}\n"
             with self.subTest(define), function(function=source) as root, Lambda(root) as aws:
-                aws.wait_for(lambda: aws.polling)
+                aws.wait_for_next()
                 self.assertEqual(aws.log, "")
                 self.assertEqual([body_of(aws.invoke(event())) for _ in range(3)], [b"1 1", b"2 1", b"3 1"])
                 self.assertEqual(aws.log, "startup\n")
@@ -798,7 +783,7 @@ class Lifespan(unittest.TestCase):
         with function(function=LIFESPAN) as root, Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": "4"}) as aws:
             self.assertEqual(aws.invoke(event()).json["statusCode"], 200)
             workers = min(4, len(os.sched_getaffinity(0)))
-            aws.wait_for(lambda: aws.polling == 4)
+            aws.wait_for_next(4)
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 0)
             self.assertEqual((aws.log.count("startup"), aws.log.count("shutdown")), (workers, workers))
@@ -915,7 +900,7 @@ WSGI = """
 """
 
 
-class Wsgi(Served):
+class Wsgi(Web):
     SOURCE = WSGI
 
     def both(self, path, method="GET"):

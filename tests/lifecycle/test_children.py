@@ -45,10 +45,6 @@ reached = True
 """
 
 
-def polls(aws):
-    return [request.kind for request in aws.requests].count("next")
-
-
 class Children(unittest.TestCase):
     def test_of_a_function(self):
         with function(function=FUNCTION) as root, Lambda(root) as aws:
@@ -73,8 +69,8 @@ class Children(unittest.TestCase):
                     with self.subTest(method):
                         *answer, status = aws.invoke(method).json
                         self.assertEqual((answer[1], answer[3], status), (True, "runtime", 0))
-                        aws.wait_for(lambda: aws.polling == 1)
-                        self.assertEqual(polls(aws), number + 1)
+                        aws.wait_for_next(1)
+                        self.assertEqual(aws.kinds.count("next"), number + 1)
 
     @unittest.skipIf(sys.version_info < (3, 14), "this Python runs no script in subinterpreters: 3.14 does")
     def test_subinterpreters_of_a_script(self):
@@ -96,8 +92,8 @@ class Children(unittest.TestCase):
         """
         with function(**{"script.py": source}) as root, Lambda(root, command=[sys.executable, f"{root}/script.py"]) as aws:
             self.assertEqual(aws.invoke(1).json, 2)
-            aws.wait_for(lambda: aws.polling == 1)
-            self.assertEqual(polls(aws), 2)
+            aws.wait_for_next(1)
+            self.assertEqual(aws.kinds.count("next"), 2)
 
 
 if __name__ == "__main__":
