@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -12,7 +13,7 @@ import termios
 import time
 import unittest
 
-from miniature import Lambda, Served, function, until
+from miniature import Lambda, Served, function, until, until_asleep
 from miniature.raw import RawApi
 from miniature.raw import event as plain_event
 
@@ -546,7 +547,7 @@ class Lost(unittest.TestCase):
             self.assertEqual(lines, [f"{verb} {n}" for n in range(300) for verb in ("printed", "logged")])
 
     def test_a_signal_in_the_middle_of_it(self):
-        """The kernel has then taken a part of what it was to write."""
+        """A reader that takes nothing for a second lets signals through: the kernel has then taken a part of it."""
         source = """
             import signal
 
@@ -558,23 +559,34 @@ class Lost(unittest.TestCase):
         read, write = os.pipe()
         self.addCleanup(os.close, read)
         os.set_blocking(read, False)
-        with function(function=source) as root, RawApi() as api:
-            with api.start(root, stdout=write) as process:
-                os.close(write)
-                api.request()
-                api.send(plain_event("one", b"{}"))
-                size = fcntl.fcntl(read, F_GETPIPE_SZ)
-                until(lambda: struct.unpack("i", fcntl.ioctl(read, termios.FIONREAD, bytes(4))) == (size,))
-                os.kill(process.pid, signal.SIGUSR1)
-                printed = bytearray()
+        size = fcntl.fcntl(read, F_GETPIPE_SZ)
+        printed = bytearray()
 
-                def has_all():
-                    with contextlib.suppress(BlockingIOError):
-                        printed.extend(os.read(read, 1 << 16))
-                    return printed.endswith(b".")
+        def is_full():
+            return struct.unpack("i", fcntl.ioctl(read, termios.FIONREAD, bytes(4))) == (size,)
 
-                until(has_all, "the rest is lost")
-                self.assertEqual(len(printed), 1_000_001)
+        def is_interruptible():
+            with open(f"/proc/{process.pid}/status") as status:
+                blocked = int(re.search(r"SigBlk:\s*(\w+)", status.read())[1], 16)
+            return not blocked >> signal.SIGUSR1 - 1 & 1
+
+        def has_all():
+            with contextlib.suppress(BlockingIOError):
+                printed.extend(os.read(read, 1 << 16))
+            return printed.endswith(b".")
+
+        with function(function=source) as root, RawApi() as api, api.start(root, stdout=write) as process:
+            os.close(write)
+            api.request()
+            api.send(plain_event("one", b"{}"))
+            until(is_full)
+            until(is_interruptible)
+            until_asleep(process.pid)
+            has_all()  # makes room: what waits in the kernel begins to be taken
+            until(is_full)
+            os.kill(process.pid, signal.SIGUSR1)
+            until(has_all, "the rest is lost")
+            self.assertEqual(len(printed), 1_000_001)
 
     def test_much_at_once(self):
         source = """
