@@ -21,6 +21,7 @@ from .run import LONGEST_INIT, environment, exit_reason, memory_warning, report
 TAIL = 4096  # bytes of the log that the caller of an invocation may ask for
 SHUTDOWN = 0.5  # seconds between SIGTERM and SIGKILL
 SETTLE = 0.05  # seconds after the answer in which the function usually asks for the next event
+FREE_SOON = 0.5  # seconds for which an event waits for the environment that is about to be free
 FOREVER = 86_400  # seconds: the deadline that a function sees which is not timed out
 
 Settings = collections.namedtuple("Settings", "folder handler timeout port")
@@ -112,6 +113,7 @@ class Invocation:
         self.fleet, self.environment = fleet, environment
         self.answer = self.error = self.trouble = self.ended_at = self.log = None
         self.finished = False
+        self.free_soon = False  # it has asked for the next event; the answer is on its way to the caller
         self.failed_init = None  # the post that says so
         self.cold = environment.ended and not environment.attached
         environment.forget()
@@ -241,6 +243,7 @@ class Invocation:
         with environment.condition:
             environment.condition.wait_for(lambda: environment.polling or environment.ended, SETTLE)
             environment.drain()
+            self.free_soon = bool(environment.polling)
         if self.answer and environment.ended and not environment.attached and not self.trouble:
             self.trouble = f"RequestId: {self.request_id} {exit_reason(environment.status)}"
         lines = [self.trouble] if self.trouble else []
@@ -253,6 +256,8 @@ class Invocation:
         with environment.condition:
             environment.write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
             self.log = bytes(environment.tail)
+        if self.free_soon:
+            self.fleet.note_free_soon(1)
 
     def settle(self):
         """Wait until the function is free for the next event, which it asks for."""
@@ -267,11 +272,12 @@ class Fleet:
 
     def __init__(self, settings, concurrency):
         self.settings = settings
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.slots = threading.Semaphore(concurrency)
         self.files = Files(settings.folder)
         self.environments = set()
         self.idle = []  # most recently used last
+        self.free_soon = 0  # how many more will be idle in a moment
         self.generation = 0  # how often a file has changed
         self.closing = False
 
@@ -294,10 +300,20 @@ class Fleet:
                         invocation.settle()
                 finally:
                     self.give_back(environment, generation)
+                    if invocation and invocation.free_soon:
+                        self.note_free_soon(-1)
+
+    def note_free_soon(self, more):
+        with self.lock:
+            self.free_soon += more
+            self.lock.notify_all()
 
     def take(self):
         """An environment for an invocation: the one that was free last, or a new one."""
         with self.lock:
+            # A caller that has its answer may send the next event before we have taken the environment back: it shall
+            # not start another one.
+            self.lock.wait_for(lambda: self.idle or not self.free_soon, FREE_SOON)
             changed = self.files.changed()
             stale = []
             if changed:
