@@ -208,7 +208,8 @@ def function_files(folder, output, patterns=()):
         built = os.path.relpath(path, folder) in BUILT and not os.path.exists(os.path.join(path, "__init__.py"))
         secret = SECRETS.match(name)
         if secret or LEFTOVERS.match(name) or is_venv(path) or built and os.path.isdir(path):
-            left_out.append((not secret, os.path.relpath(path, folder) + "/" * os.path.isdir(path)))
+            if name != "__pycache__":  # made anew, for the target
+                left_out.append((not secret, os.path.relpath(path, folder) + "/" * os.path.isdir(path)))
             return True
         return is_excluded(os.path.relpath(path, folder), patterns)
 

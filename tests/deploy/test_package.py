@@ -96,7 +96,7 @@ class FunctionZip(Folder):
         )
         self.assertEqual(files["runtime.py"][1], (REPO / "runtime.py").read_bytes())
         self.assertEqual(files["bootstrap"][1], (REPO / "bootstrap").read_bytes())
-        self.assertIn(f"package.py: {self.folder}/code: left out: .git/, env/, function.py~, lib/__pycache__/\n", said)
+        self.assertIn(f"package.py: {self.folder}/code: left out: .git/, env/, function.py~\n", said)
         self.assertRegex(said, rf"function.zip: 9 files from {self.folder}/code, .* unpacked \(Lambda's limit .* 250 MB\), Python " + VERSION)
 
     def test_what_is_secret_or_left_by_a_tool(self):
