@@ -694,11 +694,15 @@ class Debugging(unittest.TestCase):
             self.assertEqual(answers, [42])
 
     def test_a_process_that_somebody_else_starts(self):
-        with serving(ECHO, "", AWS_LAMBDA_FUNCTION_NAME="orders") as served:
+        with serving(ECHO, "", AWS_LAMBDA_FUNCTION_NAME="orders") as served, tempfile.TemporaryDirectory() as folder:
+            python = pathlib.Path(folder, "python3")  # which a machine with several versions need not have
+            python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+            python.chmod(0o755)
             told = b""
             while not told.endswith(b"runtime.main()'\n"):
                 told += served.process.stdout.readline()
             variables = {name: shlex.split(value)[0] for name, value in re.findall(r"(?m)^export (\w+)=(.*)$", told.decode())}
+            path = f"{folder}:{os.environ['PATH']}"
             self.assertEqual((variables["_HANDLER"], variables["LAMBDA_TASK_ROOT"]), ("function.handler", served.root))
             command = told.decode().splitlines()[-1].partition(": ")[2]  # PYTHONPATH=... python3 -c '...'
             self.assertNotEqual(variables["AWS_LAMBDA_RUNTIME_API"], f"127.0.0.1:{served.port}")
@@ -706,7 +710,7 @@ class Debugging(unittest.TestCase):
             thread = threading.Thread(target=lambda: answers.append(served.invoke(1, "orders").json))
             thread.start()
             for n in range(2):
-                process = subprocess.Popen(["sh", "-c", f"exec env {command}"], env={**os.environ, **variables})
+                process = subprocess.Popen(["sh", "-c", f"exec env {command}"], env={**os.environ, **variables, "PATH": path})
                 thread.join(10)
                 self.assertEqual(answers, [1])
                 if n == 0:  # and starts again: an event that comes meanwhile waits
@@ -720,7 +724,7 @@ class Debugging(unittest.TestCase):
             served.write("function.py", "import nowhere")
             thread = threading.Thread(target=lambda: answers.append(served.invoke(1, "orders").json["errorType"]))
             thread.start()
-            subprocess.run([os.path.join(REPO, "bootstrap")], env={**os.environ, **variables}, stdout=subprocess.DEVNULL, check=False)
+            subprocess.run([os.path.join(REPO, "bootstrap")], env={**os.environ, **variables, "PATH": path}, stdout=subprocess.DEVNULL, check=False)
             thread.join(10)
             self.assertEqual(answers, [1, "Runtime.ImportModuleError"])
 

@@ -75,7 +75,9 @@ class Counting(unittest.TestCase):
                 self.assertNotIn(b"Traceback", process.errors)
         self.assertEqual(len(posts), number)
         self.assertEqual(descriptors[0], descriptors[1])
-        self.assertLess(memory[1] - memory[0], 512 * 1024)
+        # The heap breathes: of 50,000 invocations every 4,000 it was between 12.8 and 13.4 MB, and did not grow.
+        # 21 bytes lost at each would be more than this.
+        self.assertLess(memory[1] - memory[0], 1 << 20)
 
     def invoke(self, api, request_id, outcome, fate, chance, posts):
         """One invocation, from its `next` to its answer, which is counted and checked."""
