@@ -14,6 +14,9 @@ well, an independent HTTP parser (the two judges have to agree), and has it alon
 spoilings are heaped on each other and bytes are flipped. Where the runtime differs from h11 on purpose
 stands in `soften` (more lenient) and `refused` (stricter).
 
+Each answer is given to both of the runtime's parsers too: what the quick one takes, the strict one
+has to take, with the same result.
+
 Most runtimes are forks of this process (2 ms) that serve cases until one kills them; their sockets
 receive and send a few bytes at a time. One in REAL is `bootstrap` itself.
 """
@@ -595,6 +598,49 @@ class Failure(Exception):
     pass
 
 
+class Received:
+    """A socket on which all has come that will come."""
+
+    def __init__(self):
+        self.rest = b""
+
+    def recv(self, size):
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
+
+    def recv_into(self, buffer, size=0, flags=0):
+        data = self.recv(size or len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def compare_parsers(wire):
+    """Whether the quick parser takes a whole answer; Failure if the strict one would refuse it, or find something else.
+
+    The strict one comes first, so that the quick one knows all names that ever were sound: here, and in the forks.
+    """
+    connection = runtime._Connection("127.0.0.1:1")
+    connection.sock = Received()
+    try:
+        strict = runtime._run_blocking(connection.read_answer(wire))
+    except runtime._ApiError as error:
+        strict = error
+    usual = runtime._parse_usual_head(wire)
+    if usual is None or len(wire) > runtime._RECEIVE:  # never does so much arrive at once
+        return False
+    status, headers, rest = usual
+    try:
+        head = runtime._parse_head(runtime._run_blocking(connection._take_lines(bytearray(wire))))
+    except runtime._ApiError as error:
+        head = error
+    if head != (status, True, headers):
+        raise Failure(f"the quick parser takes {usual}, the strict one {head}")
+    body = runtime._take_usual_body(headers, rest)
+    if body is not None and (strict != (status, headers, body) or not connection.is_idle):
+        raise Failure(f"the quick parser takes {body!r}, the strict one {strict}, is_idle={connection.is_idle}")
+    return body is not None
+
+
 class Fuzzer:
     def __init__(self, seed, with_h11):
         self.seed, self.with_h11 = seed, with_h11
@@ -602,7 +648,7 @@ class Fuzzer:
         self.process, self.polling, self.sip = None, False, 0
         self.folder = tempfile.TemporaryDirectory()
         Path(self.folder.name, "function.py").write_text(FUNCTION)
-        self.counts = dict.fromkeys(["events answered", "asked again", "posts accepted", "refused", "sent again"], 0)
+        self.counts = dict.fromkeys(["events answered", "asked again", "posts accepted", "refused", "sent again", "taken by the quick parser"], 0)
         self.starts = 0
 
     def close(self):
@@ -633,6 +679,7 @@ class Fuzzer:
         try:
             answer = event_answer(chance, number) if target == "next" else Answer(chance, b"HTTP/1.1 202 Accepted", [], b'{"status":"OK"}')
             wire, verdict = self.spoil(chance, answer, "GET" if target == "next" else "POST")
+            self.counts["taken by the quick parser"] += compare_parsers(wire)
             if verdict.follows and self.sip:
                 self.stop()  # who sips stops where the answer ends, and cannot know what follows
             if self.process is None:
