@@ -1492,14 +1492,65 @@ def _to_json(value: "Any") -> str:
     encoder's alone). Anything else is rebuilt of built-in types first.
     """
     try:
-        inner = (
-            [item for item in value.values() if type(item) not in _SCALARS] if type(value) is dict else value
-        )
+        inner: "Any" = value
+        has_long_string = type(value) is str and len(value) > _LONG
+        if type(value) is dict:
+            inner = []
+            for item in value.values():
+                kind = type(item)
+                if kind is str:
+                    if len(item) > _LONG:
+                        has_long_string = True
+                elif kind not in _SCALARS:
+                    inner.append(item)
         if inner and type(inner) is not str:
             marshal.dumps(inner)
-        return "".join(_encode(value, 0))
+        return _encode_around_strings(value) if has_long_string else "".join(_encode(value, 0))
     except Exception:
         return "".join(_encode_exact(_to_builtin(value, ()), 0))
+
+
+# Characters from which it pays to look whether a string is its own JSON. From 3.15 on the encoder looks.
+_LONG = 2000 if sys.version_info < (3, 15) else sys.maxsize
+_PIECE = 1 << 15
+_CONTROLS = bytes(range(32))
+
+
+def _encode_around_strings(value: "Any") -> str:
+    """JSON of a string, or of an object that has long ones: those without anything to escape go in as they are.
+
+    To find that out takes 0.7 to 1.6 ms for a megabyte of ASCII, the encoder 2.6 to 3.2. A string
+    that has quotes, as JSON in JSON, is found out at the first; to escape it here would take longer
+    than the encoder does.
+    """
+    if type(value) is str:
+        return f'"{value}"' if _is_plain(value) else "".join(_encode(value, 0))
+    parts: "list[str]" = []
+    others: "dict[Any, Any]" = {}
+    for key, item in value.items():
+        if type(item) is str and len(item) > _LONG and _is_plain(item):
+            others[key] = ""
+            parts += (", ", "".join(_encode(others, 0))[1:-2], item, '"')
+            others = {}
+        else:
+            others[key] = item
+    if others:
+        parts += (", ", "".join(_encode(others, 0))[1:-1])
+    parts[0] = "{"
+    parts.append("}")
+    return "".join(parts)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether JSON escapes none of its characters."""
+    if '"' in text or "\\" in text:
+        return False
+    # By pieces that stay in the processor's cache: whole copies of 6 MB cost more than the look.
+    for start in range(0, len(text), _PIECE):
+        data = text[start : start + _PIECE].encode()
+        if len(data.translate(None, _CONTROLS)) < len(data):
+            return False
+    return True
 
 
 def _to_builtin(value: "Any", parents: "tuple[int, ...]") -> "Any":

@@ -158,6 +158,17 @@ class Response(Json):
         # Beside something that is not of a built-in type.
         self.returns(r"""['é"\n', Decimal(1), Point('é', 2)]""", r'["é\"\n", 1, {"x": "é", "y": 2}]')
 
+    def test_long_strings(self):
+        """Alone, between others, and what JSON escapes at their beginning, in the middle and at the end."""
+        for long in "x" * 2001, "é" * 3000, "😀" * 100_000, "x" * 2000 + "\x7f\u2028":
+            for text in long, long + '"', "\n" + long, long + "\\", long + "\0" + long, long + "\x1f":
+                self.returns(repr(text), json.dumps(text, ensure_ascii=False))
+                for value in (
+                    {"k": text}, {"k": text, "l": 1}, {"a": [1, {"b": "c"}], "k": text, 3: text, None: "", "z": None},
+                    {"a": text, "b": text}, [text, {"k": text}], {"k": {"k": text}}, {'"': text, "\n": "\n"},
+                ):
+                    self.returns(repr(value), json.dumps(value, ensure_ascii=False))
+
     def test_decimal(self):
         for digits in (
             "1.10", "0", "-0", "100", "12345678901234567890.12345678901234567890", "0." + "0" * 5 + "1", "1E+3", "-1E-7", "0E-10",
@@ -210,7 +221,7 @@ class Response(Json):
             self.refused(expression, f"{name} is not JSON serializable$")
 
     def test_lone_surrogates(self):
-        for expression in r"'\ud800'", r"['a', '\udfff']", r"{'\udc80': 1}", r"[Decimal(1), '\udc80']":
+        for expression in r"'\ud800'", r"['a', '\udfff']", r"{'\udc80': 1}", r"[Decimal(1), '\udc80']", r"{'k': 'x' * 3000 + '\udfff'}":
             self.refused(expression, "surrogates not allowed")
 
     def test_bytes_inside_that_are_not_utf8(self):
