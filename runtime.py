@@ -595,7 +595,7 @@ class _Invocation:
                         chunk = await chunks.__anext__() if is_async else next(chunks)
                     except (StopIteration, StopAsyncIteration):
                         break
-                    is_metadata = isinstance(chunk, _DICTS) and not stream.has_begun
+                    is_metadata = not stream.has_begun and isinstance(chunk, _DICTS)
                     data = (_metadata_bytes if is_metadata else _chunk_bytes)(chunk, chunks)
                     if data:
                         await stream.write(data, is_metadata)
@@ -2256,6 +2256,18 @@ class _ResponseStream:
 
     async def write(self, data: "Buffer", is_metadata: bool = False) -> None:
         """Send a chunk; return when the kernel has taken it. Raises _HungUp."""
+        if self.has_begun and len(data) < _SMALL_CHUNK and not _process.is_forked_child:
+            # 1.6 us less than as below: in one piece, and without a coroutine in a coroutine.
+            chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+            try:
+                sent = self.connection.sock.send(chunk, _NO_SIGNAL)
+            except BlockingIOError:
+                sent = 0
+            except BaseException as exception:
+                self._cut_off(exception)
+            if sent < len(chunk):
+                await self._send(memoryview(chunk)[sent:])
+            return
         head = b"" if self.has_begun else self._begin(is_metadata)
         # Eight NULs end the metadata. They are a chunk of their own, as AWS's clients send them:
         # cargo-lambda's emulator looks for that.
@@ -2266,11 +2278,15 @@ class _ResponseStream:
         try:
             await self.connection.send(*parts)
         except BaseException as exception:
-            self.is_cut_off = True
-            self.connection.is_idle = False
-            if _is_of_api(exception):
-                raise _HungUp from None
-            raise
+            self._cut_off(exception)
+
+    def _cut_off(self, exception: BaseException) -> "NoReturn":
+        """Let nothing follow a chunk that may be half sent; raise what has interrupted it."""
+        self.is_cut_off = True
+        self.connection.is_idle = False
+        if _is_of_api(exception):
+            raise _HungUp from None
+        raise exception
 
     async def end(self, trailers: bytes = b"") -> None:
         """Send the last chunk, which is empty, and read the answer."""
@@ -2327,6 +2343,7 @@ _SO_MEMINFO = 55  # its first four bytes: the memory that received bytes take wh
 _SO_COOKIE = 57  # eight bytes that no other socket has, ever
 _NOTHING_RECEIVED = bytes(4)
 
+_SMALL_CHUNK = 1 << 12  # bytes; to copy fewer costs less than to hand them to the kernel in parts
 _RECEIVE = 1 << 16  # bytes asked of the kernel at once: head and event of most invocations
 _LARGEST_HEAD = 1 << 20  # bytes; Lambda's own heads are below 8 kB
 _LARGEST_BODY = 1 << 28  # bytes; Lambda's largest event is 6 MB: more is a broken length
