@@ -596,8 +596,13 @@ class _Invocation:
                     except (StopIteration, StopAsyncIteration):
                         break
                     is_metadata = not stream.has_begun and isinstance(chunk, _DICTS)
-                    data = (_metadata_bytes if is_metadata else _chunk_bytes)(chunk, chunks)
-                    if data:
+                    data: "Buffer" = chunk
+                    if type(chunk) is not bytes:
+                        data = (_metadata_bytes if is_metadata else _chunk_bytes)(chunk, chunks)
+                    if stream.has_begun and len(data) < _SMALL_CHUNK:
+                        if rest := stream.write_now(data):
+                            await stream.send(rest)
+                    elif data:
                         await stream.write(data, is_metadata)
                     chunk = data = b""  # the function may want to resize a buffer that it has sent
             finally:
@@ -2254,27 +2259,33 @@ class _ResponseStream:
             f"Trailer: {_ERROR_TYPE}, {_ERROR_BODY}\r\n{self.echo}",
         )
 
+    def write_now(self, data: "Buffer") -> "Buffer":
+        """Send a small chunk that is not the first; return what the kernel has not taken. Raises _HungUp.
+
+        A third of write()'s cost: in one piece, and without coroutines in coroutines.
+        """
+        if not data:
+            return b""
+        chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+        if _process.is_forked_child:
+            return chunk
+        try:
+            sent = self.connection.sock.send(chunk, _NO_SIGNAL)
+        except BlockingIOError:
+            return chunk
+        except BaseException as exception:
+            self._cut_off(exception)
+        return chunk[sent:]
+
     async def write(self, data: "Buffer", is_metadata: bool = False) -> None:
         """Send a chunk; return when the kernel has taken it. Raises _HungUp."""
-        if self.has_begun and len(data) < _SMALL_CHUNK and not _process.is_forked_child:
-            # 1.6 us less than as below: in one piece, and without a coroutine in a coroutine.
-            chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
-            try:
-                sent = self.connection.sock.send(chunk, _NO_SIGNAL)
-            except BlockingIOError:
-                sent = 0
-            except BaseException as exception:
-                self._cut_off(exception)
-            if sent < len(chunk):
-                await self._send(memoryview(chunk)[sent:])
-            return
         head = b"" if self.has_begun else self._begin(is_metadata)
         # Eight NULs end the metadata. They are a chunk of their own, as AWS's clients send them:
         # cargo-lambda's emulator looks for that.
         tail = b"\r\n8\r\n%b\r\n" % bytes(8) if is_metadata else b"\r\n"
-        await self._send(head + b"%x\r\n" % len(data), data, tail)
+        await self.send(head + b"%x\r\n" % len(data), data, tail)
 
-    async def _send(self, *parts: "Buffer") -> None:
+    async def send(self, *parts: "Buffer") -> None:
         try:
             await self.connection.send(*parts)
         except BaseException as exception:
@@ -2294,7 +2305,7 @@ class _ResponseStream:
             if self.is_cut_off:
                 raise _HungUp
             head = b"" if self.has_begun else self._begin(is_metadata=False)
-            await self._send(head + b"0\r\n" + trailers + b"\r\n")
+            await self.send(head + b"0\r\n" + trailers + b"\r\n")
             try:
                 data = await self.connection.receive_more()
             except (OSError, _ApiError) as exception:
