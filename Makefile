@@ -143,7 +143,7 @@ delete:  ## delete what `make create` made: STACK=name
 conformance:  ## beside awslambdaric and under two emulators, from PyPI; TESTS=test_emulator for some
 	@cd $(here) && exec "$$PYTHON" tests/conformance/run.py $$TESTS
 
-bench:  ## beside awslambdaric and a floor, in three minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
+bench:  ## beside awslambdaric and a floor, in ten minutes: PYTHON=python3.13, ONLY="cold warm" for single groups
 	@cd $(here) && exec "$$PYTHON" tests/bench/bench.py $$ONLY
 
 clean:  ## remove this Makefile's build/ and dist/, not the caller's
