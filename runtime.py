@@ -1,10 +1,11 @@
 """A Python runtime for AWS Lambda, in one file on the standard library.
 
-Lambda starts `bootstrap`, which calls `main()`. That puts the function's folders on `sys.path`,
-imports the handler that `_HANDLER` names (`file.function`) and reports what goes wrong on the way
-as an init error. Then it loops until Lambda ends the process: ask the Runtime API for the next
-invocation, call the handler with its event and a context, post the response, the stream or the
-error. A script that is its own bootstrap calls `run(handler)` instead.
+Lambda starts `bootstrap`, a shell script that runs `python -u -c` with a line that calls `main()`.
+That puts the function's folders on `sys.path`, imports the handler that `_HANDLER` names
+(`file.function`) and reports what goes wrong on the way as an init error. Then it loops until
+Lambda ends the process: ask the Runtime API for the next invocation, call the handler with its
+event and a context, post the response, the stream or the error. A script that is its own bootstrap
+calls `run(handler)` instead.
 
 The loop is a coroutine, written once. For a plain handler its socket blocks, so that no `await`
 in it ever suspends and asyncio is never imported. The first handler that needs an event loop gets
@@ -67,8 +68,8 @@ def run(handler: "Handler") -> None:
 
     For a script that is its own bootstrap. The handler may be any callable: what it returns goes
     out as JSON (bytes as they are), an awaitable is awaited, an iterator or async iterator is
-    streamed. Raises SystemExit: with status 1 when the Runtime API cannot be reached or
-    misbehaves, and when the handler does.
+    streamed. Ends by raising SystemExit: with status 1 when the Runtime API cannot be reached or
+    misbehaves, and with the handler's own status when the handler calls sys.exit().
 
     Returns at once in a child of multiprocessing or a subinterpreter, which runs the script again
     for the functions in it: the runtime is there already.
@@ -93,8 +94,9 @@ def main() -> "NoReturn":
         return _get_handler(name)
 
     sys.argv[:] = [__file__]
-    # `python -c` sets none, and a program without it passes for an interactive session: dotenv
-    # would look for .env in the wrong folder, pandas would shorten what it prints.
+    # bootstrap runs this with `python -c`, which sets no `__file__`. A main module without one
+    # passes for an interactive session: dotenv would look for .env in the wrong folder, pandas
+    # would shorten what it prints.
     sys.modules["__main__"].__file__ = __file__
     _set_path(task_root)
     _live(find_handler)
@@ -115,12 +117,12 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _process.log_identity = _identify(_process.log_descriptor)
         _serve(address, find_handler)
     except Exception as exception:
-        if _is_of_api(exception):
+        if _is_our_own(exception):  # the API, or the connection to it
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
             _tell_supervisor(_API_IS_GONE)
         else:
-            _report_error(exception)  # a signal handler of the function's has raised it
+            _log_exception(exception)  # a signal handler of the function's has raised it
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except SystemExit as exit:
@@ -134,9 +136,10 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     import atexit
 
     # sys.exit() waits for threads that the function has left running. Lambda does not: after a
-    # second the process ends all the same. Then come the functions registered with atexit, this
-    # one first. They may take longer, as an error tracker does that sends what it has; and an
-    # alarm while the interpreter takes itself apart would end the process as a signal does.
+    # second the process ends all the same. Once the threads are waited for, sys.exit() runs the
+    # atexit functions, the one registered last first. Ours is that one and cancels the alarm: the
+    # others may take longer, as an error tracker's does, and an alarm while the interpreter takes
+    # itself apart would kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
@@ -156,8 +159,9 @@ class _Process:
         self.log_identity: "Optional[tuple[int, int]]" = None  # what was behind it at first
         # What is the same for all invocations; _read_function_facts() fills it after init.
         self.function_facts: "dict[str, Optional[str]]" = {}
-        # The invocation under way, for log records of threads that have no context of their own.
-        # None between invocations, and where several share the process.
+        # The latest invocation, for log records of threads that have no context of their own: it
+        # stays after its end, until the next begins. None before the first, and where several share
+        # the process.
         self.context: "Optional[LambdaContext]" = None
         # Several invocations share the process: async handlers on Managed Instances.
         self.is_shared = False
@@ -226,7 +230,8 @@ def _serve(
         _watch_deadlines()
     if is_async and slots > 1:
         _process.is_shared = True
-        clients += [LambdaRuntimeClient(address) for _ in range(slots - 1)]
+        # The hook for fork() sees these, too: it has the same list.
+        clients.extend(LambdaRuntimeClient(address) for _ in range(slots - 1))
     _run_loops(clients, handler)
 
 
@@ -242,13 +247,15 @@ def _set_path(task_root: str) -> None:
     """sys.path as Lambda has it: the function, the layers, AWS's SDK, the interpreter's own."""
     site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     first = [task_root, site_packages, "/opt/python"]
-    own = [path for path in sys.path if path]  # "" is the current directory, which `python -c` puts there
+    interpreter_path = [
+        path for path in sys.path if path
+    ]  # "" is the current directory, which `python -c` puts there
     sdk = os.environ.pop("_RUNTIME_SDK", None)  # the folder of a managed runtime's bootstrap.py
     if sdk is not None:
-        own = [sdk, *own] if sdk not in own else own
+        interpreter_path = [sdk, *interpreter_path] if sdk not in interpreter_path else interpreter_path
         os.environ.setdefault("PYTHONPATH", sdk)  # for Pythons that the function starts
-    sys.path[:] = [*first, *own]
-    _hook_imports([path for path in own if path not in first])
+    sys.path[:] = [*first, *interpreter_path]
+    _hook_imports([path for path in interpreter_path if path not in first])
     for folder in first:
         try:
             names = os.listdir(folder)
@@ -258,7 +265,8 @@ def _set_path(task_root: str) -> None:
             import site
 
             site.addsitedir(folder)
-    _make_room([*first, *sys.path[len(first) + len(own) :]])
+    added_by_pth = sys.path[len(first) + len(interpreter_path) :]
+    _make_room([*first, *added_by_pth])
 
 
 def _make_room(folders: "list[str]") -> None:
@@ -291,7 +299,7 @@ def _fail_init(
     """Report an init error and exit."""
     if _process.is_forked_child and isinstance(exception, SystemExit):
         raise exception  # the usual end of a child that the function's import has forked
-    document, _ = _report_error(exception)
+    document, _ = _log_exception(exception)
     try:
         client.post_init_error(document, error_type)
     finally:
@@ -333,7 +341,12 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
 
 
 class _EventLoopNeeded:
-    """Awaited by the loop where it cannot go on without an event loop: suspends up to _run_loops()."""
+    """await _EventLoopNeeded() is all that suspends the loop while it has no event loop.
+
+    The yield goes up through all its callers to the send() in _run_loops(). That moves the
+    connections to an event loop and steps the same coroutine on there: when this await returns,
+    connection.loop is set.
+    """
 
     def __await__(self) -> "Generator[None, None, None]":
         _get_event_loop()  # here, so that what goes wrong with it is an error of this invocation
@@ -349,8 +362,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     loops = [_serve_invocations(client, request_handler) for client in clients]
     if len(loops) == 1:
         try:
-            # In a context of its own: what the invocations before the first async one set in
-            # theirs is not to be seen by the tasks that come after it.
+            # In a copy of the context variables: all plain invocations share it, and what they
+            # set there is not seen by the tasks of the async ones that come later.
             copy_context().run(loops[0].send, None)
         except StopIteration as end:
             sys.exit(end.value)
@@ -388,7 +401,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         # Once more around: a handler that has called stop() may have left an answer to be sent.
         event_loop.run_until_complete(asyncio.sleep(0))
         for loop in loops:
-            loop.close()  # one whose function goes on all the same
+            loop.close()  # those whose function has ignored the cancellation
         event_loop.close()
 
 
@@ -443,10 +456,11 @@ async def handle_event_request(
 ) -> None:
     """Call the handler with one event and post what comes of it; SystemExit passes through.
 
-    Error trackers wrap this function, and the handler that it is given: it is looked up anew for
-    each invocation. On an event loop the function's code runs in a task and a context of its own,
-    so that neither its context variables nor a cancellation reach another invocation. The answer
-    is posted outside of that task, where nothing of the function's can cancel it.
+    Error trackers replace this function in the module, so the loop looks its name up for each
+    invocation; what they put there wraps the handler, too, that it passes on. On an event loop the
+    function's code runs in a task and a context of its own, so that neither its context variables
+    nor a cancellation reach another invocation. The answer is posted outside of that task, where
+    nothing of the function's can cancel it.
     """
     event_loop = lambda_runtime_client.connection.loop
     send_answer: "Any" = None
@@ -506,10 +520,10 @@ def _enter(context: "LambdaContext") -> None:
 class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
-    `response()`, `stream()` and `error()` are the ways; `answer()` chooses between the first two.
-    They run with the function's code. Each returns a function that sends the answer, of a stream
-    its end, for handle_event_request() to call: outside of the function's task, and through a
-    method of the client that an error tracker may have wrapped.
+    `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
+    `answer()` chooses between the first two. Each returns a function that sends the answer, or of
+    a stream what is left, its end. handle_event_request() calls that one outside of the function's
+    task, and it goes through a method of the client that an error tracker may have wrapped.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -572,7 +586,7 @@ class _Invocation:
         """A buffered response: bytes as they are, all else as JSON. Raises _Fault."""
         data, content_type = value, "application/unknown"
         if not isinstance(value, bytes):
-            data, content_type = _marshal(value), "application/json"
+            data, content_type = _response_json(value), "application/json"
         return self.result(data, content_type)
 
     def result(self, data: "Union[Buffer, _ResponseStream]", content_type: str) -> "SendAnswer":
@@ -634,7 +648,7 @@ class _Invocation:
             raise exception  # not the function's: the process ends
         is_exit = issubclass(type(exception), SystemExit)
         if not (is_exit and _process.is_forked_child):  # the usual end of a child
-            document, xray_cause = _report_error(exception, self.request_id)
+            document, xray_cause = _log_exception(exception, self.request_id)
             await self.client.post_invocation_error(
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
@@ -647,7 +661,7 @@ def _metadata_bytes(chunk: "Any", chunks: object) -> bytes:
     be taken for it, and its reader would see a success without data. Raises _Fault."""
     others = [key for key in chunk if key not in ("statusCode", "headers", "multiValueHeaders", "cookies")]
     if not others:
-        return _marshal(chunk)
+        return _response_json(chunk)
     if "body" in others:
         hint = "it begins the stream as HTTP metadata: yield it without body, and then the body"
     else:
@@ -698,7 +712,7 @@ async def _close(chunks: "Any", is_async: bool) -> None:
         if is_async and _has(type(result), "__await__"):
             await result
     except BaseException as exception:
-        _report_error(exception)
+        _log_exception(exception)
 
 
 # ---- Web applications ------------------------------------------------------------------------
@@ -803,8 +817,9 @@ class _HttpRequest:
         default = 80 if self.scheme == "http" else 443
         self.server = (host, int(port) if port.isdecimal() else default)
         self.is_from_function_url = ".lambda-url." in domain
-        # The path of an HTTP API begins with its stage, also where the client's did not; that of
-        # a REST API never does. Clients see it in the URL unless the domain is the owner's own.
+        # Only events of HTTP APIs have a "version", in both formats. Their path begins with the
+        # stage, even where the path that the client asked for did not; a REST API's never does.
+        # Clients see it in the URL unless the domain is the owner's own.
         stage = context.get("stage") or "$default"
         stage = "" if stage == "$default" else f"/{stage}"
         path = _without_prefix(path or "/", stage if event.get("version") else "")
@@ -922,7 +937,9 @@ class _AsgiHandler:
     async def __call__(self, event: "Any", context: "LambdaContext") -> "Any":
         request = _HttpRequest(event, self.root_path)
         if self.started is None or not self.started.done():
-            await self.start()  # _HANDLER names a function around this one
+            # Init has started the lifespan only if _HANDLER names this object itself. Behind a
+            # function that wraps it, the first invocation does.
+            await self.start()
         scope = request.make_scope()
         scope.update({"state": self.state.copy(), "aws.event": event, "aws.context": context})
         exchange = _AsgiExchange(self.app, scope, request)
@@ -982,11 +999,12 @@ class _AsgiHandler:
         except Exception as exception:
             if failure is not None or started.done():
                 failure = exception
-            # else the application has no lifespan: so the specification has it say that
+            # Else it raised before it answered the startup: by the ASGI specification that means
+            # that it does not support lifespan.
         finally:
             if started.done():
                 if failure is not None:
-                    _report_error(failure)
+                    _log_exception(failure)
             elif failure is not None:
                 started.set_exception(failure)
             else:
@@ -1025,7 +1043,7 @@ class _AsgiExchange:
                 raise
             # Starlette raises after its page that tells of the error, and a background task may
             # have failed: there is a response all the same.
-            _report_error(exception, context.aws_request_id or "")
+            _log_exception(exception, context.aws_request_id or "")
         return self.request.make_answer(self.head or {}, b"".join(chunks))
 
     async def stream(self, stream: "_ResponseStream") -> None:
@@ -1050,7 +1068,7 @@ class _AsgiExchange:
                     if stream.is_cut_off or disconnected.is_set():
                         raise _HungUp
                     if not stream.has_begun:
-                        await stream.write(_marshal(self.head), is_metadata=True)
+                        await stream.write(_response_json(self.head), is_metadata=True)
                         connection.loop.add_reader(connection.sock, look)
                     if data:
                         await stream.write(data)
@@ -1114,7 +1132,8 @@ def _run_wsgi(
     """The head of a WSGI application's response, and then each part of the body when it is made."""
     head: "Optional[dict[str, Any]]" = None
     is_sent = False
-    written: "list[bytes]" = []  # by write(), for which the application waits no longer than this
+    # What the application gave to write(), which start_response() returns; kept until its next part.
+    written: "list[bytes]" = []
 
     def start_response(status: str, headers: "list[tuple[str, str]]", exc_info: "Any" = None) -> "Any":
         nonlocal head
@@ -1337,10 +1356,10 @@ _IMPORTED_BEFORE_THE_FUNCTION = (
 )
 
 
-def _hook_imports(own_path: "Sequence[str]" = ()) -> None:
-    """Have a say in a few imports of the function's; `own_path` is the interpreter's part of sys.path."""
+def _hook_imports(interpreter_path: "Sequence[str]" = ()) -> None:
+    """Have a say in a few imports of the function's; `interpreter_path` is the interpreter's part of sys.path."""
     changes = {"logging": _set_up_logging, "multiprocessing.spawn": _prepare_for_children}
-    sys.meta_path.insert(0, _ImportHook(changes, own_path))
+    sys.meta_path.insert(0, _ImportHook(changes, interpreter_path))
 
 
 class _ImportHook:
@@ -1358,22 +1377,24 @@ class _ImportHook:
     package is not installed.
     """
 
-    def __init__(self, changes: "dict[str, Callable[[], None]]", own_path: "Sequence[str]") -> None:
+    def __init__(self, changes: "dict[str, Callable[[], None]]", interpreter_path: "Sequence[str]") -> None:
         self.changes = {name: change for name, change in changes.items() if name not in sys.modules}
         for name in changes.keys() - self.changes:
             changes[name]()
-        self.own_path = own_path
+        self.interpreter_path = interpreter_path
         names = [name for holds, names in _IMPORTED_BEFORE_THE_FUNCTION if holds for name in names.split()]
-        self.from_own_path = frozenset(names if own_path else ()).difference(sys.builtin_module_names)
+        self.from_interpreter_path = frozenset(names if interpreter_path else ()).difference(
+            sys.builtin_module_names
+        )
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         change = self.changes.get(name)
         is_awslambdaric = name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context")
         spec: "Any" = None
-        if name in self.from_own_path:
+        if name in self.from_interpreter_path:
             from _frozen_importlib_external import PathFinder
 
-            spec = PathFinder.find_spec(name, self.own_path, target)
+            spec = PathFinder.find_spec(name, self.interpreter_path, target)
         elif change is None and not is_awslambdaric:
             return None
         elif name != "awslambdaric.lambda_context":
@@ -1492,10 +1513,9 @@ _encode_exact = _make_encoder(_encode_string_or_digits)
 def _to_json(value: "Any") -> str:
     """JSON as awslambdaric writes it: UTF-8 unescaped, NaN, and a Decimal's exact digits.
 
-    The C encoder would write a named tuple, which is to be an object, as a list, and has to be
-    kept from it. marshal takes the built-in types only, and looks through a value faster than
-    anything else: what passes it goes straight to the encoder (for 20 % more time than the
-    encoder's alone). Anything else is rebuilt of built-in types first.
+    The C encoder would write a named tuple as a list; awslambdaric writes an object. So it gets
+    values of the built-in types only: marshal, which takes no others and is faster than any loop,
+    tells whether a value is made of them (20 % more time). Any other value is rebuilt first.
     """
     try:
         inner: "Any" = value
@@ -1510,7 +1530,7 @@ def _to_json(value: "Any") -> str:
                 elif kind not in _SCALARS:
                     inner.append(item)
         if inner and type(inner) is not str:
-            marshal.dumps(inner)
+            marshal.dumps(inner)  # only to see whether it raises: a flat dict's scalars need no look
         return _encode_around_strings(value) if has_long_string else "".join(_encode(value, 0))
     except Exception:
         return "".join(_encode_exact(_to_builtin(value, ()), 0))
@@ -1586,7 +1606,7 @@ def _to_builtin(value: "Any", parents: "tuple[int, ...]") -> "Any":
     _refuse(value)
 
 
-def _marshal(value: object) -> bytes:
+def _response_json(value: object) -> bytes:
     """A response as JSON. Raises _Fault."""
     try:
         return _to_json(value).encode()
@@ -1669,6 +1689,7 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     """
     fault = exception if isinstance(exception, _Fault) else None
     frames = _frames(exception.__traceback__)
+    # The empty ones keep awslambdaric's order; update() fills them.
     document: "ErrorDocument" = {"errorMessage": "", "errorType": "", "requestId": request_id}
     document.update(_describe_chain(exception, frames, set(), 0))
     if fault:
@@ -1676,8 +1697,8 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     return document, _xray_cause(document, frames, is_fault=fault is not None)
 
 
-# How much of it is told. A chain may be a circle, and as long as a loop that fails each time; a
-# group may hold thousands, and other groups.
+# How much of an exception's chain and groups the document holds. A chain may be a circle, and as
+# long as a loop that fails each time; a group may hold thousands, and other groups.
 _LONGEST_CHAIN = 10  # exceptions, each the cause of the one before
 _DEEPEST_GROUP = 3  # groups in one another
 _MOST_IN_GROUP = 10  # exceptions of a group, and notes of an exception
@@ -1749,7 +1770,7 @@ def _xray_cause(document: "ErrorDocument", frames: "list[Frame]", is_fault: bool
     return "".join(_make_encoder(_json.encode_basestring_ascii)(cause, 0))
 
 
-def _report_error(exception: BaseException, request_id: str = "") -> "tuple[ErrorDocument, str]":
+def _log_exception(exception: BaseException, request_id: str = "") -> "tuple[ErrorDocument, str]":
     """Log an error; return its document and X-Ray cause, whatever the exception's class does."""
     try:
         document, xray_cause = _describe_error(exception, request_id)
@@ -1823,7 +1844,7 @@ def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
     try:
         status = os.fstat(descriptor)
     except OSError as exception:
-        if not _is_of_api(exception):
+        if not _is_our_own(exception):
             raise
         return None
     return status.st_dev, status.st_ino
@@ -1840,7 +1861,7 @@ def _write(fd: int, data: bytes) -> None:
     try:
         _write_whole(fd, lambda rest: os.write(fd, rest), data)
     except OSError as exception:
-        if not _is_of_api(exception):
+        if not _is_our_own(exception):
             raise
         # The function has closed it; the event still has to be answered.
 
@@ -1916,7 +1937,7 @@ def _write_whole(fd: int, write: "Callable[[Buffer], Optional[int]]", data: "Buf
 
 
 def _take(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> int:
-    """How much a write has taken, after a pause nothing where the descriptor would block."""
+    """Write once; return how much was taken. Where the descriptor would block: pause, and return 0."""
     try:
         taken = write(rest)
     except BlockingIOError:
@@ -1969,8 +1990,8 @@ class _Output(io.FileIO):
 def _set_up_output() -> None:
     """Make stdout and stderr unbuffered and whole, and print() with them.
 
-    Python's print() writes the line break by itself, for another thread to come between. Ours
-    writes a line at once: the system call that it saves is what _Output costs.
+    Python's print() writes the text and the line break in two calls, and another thread may come
+    between. Ours writes both in one. The system call that this saves makes up for _Output.
     """
     import builtins
 
@@ -2087,12 +2108,11 @@ class _ApiError(Exception):
     """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends."""
 
 
-def _is_of_api(exception: BaseException) -> bool:
-    """Whether the Runtime API, or the connection to it, has failed.
+def _is_our_own(exception: BaseException) -> bool:
+    """Whether a call of the runtime's own has failed, and not a signal handler of the function's.
 
-    The function's signal handlers run inside the runtime's own calls, and what they raise may be
-    an OSError as well. That one has a frame of the function's; a system call of this file's has
-    none beyond the line it stands in.
+    Python runs signal handlers inside the runtime's system calls, so an OSError that is caught
+    here may be theirs. That one ends in a frame of the function's; ours ends in one of this file.
     """
     if not issubclass(type(exception), OSError):
         return issubclass(type(exception), _ApiError)
@@ -2230,7 +2250,7 @@ def _field_value(text: str) -> str:
 
 
 class _HungUp(Exception):
-    """The connection was lost in the middle of a response stream, and the stream with it."""
+    """The response stream can carry no more: the API hung up, or a chunk was only half sent."""
 
 
 class _ResponseStream:
@@ -2247,7 +2267,7 @@ class _ResponseStream:
     def _begin(self, is_metadata: bool) -> bytes:
         """Get the connection ready; return the head of the request."""
         # A request that finds the kept connection closed is sent once more on another; a stream
-        # cannot be: the function makes each chunk once. So it is looked at in any case.
+        # cannot be: the function makes each chunk once. So the connection is looked at in full.
         if not self.connection.is_idle_and_open():
             self.connection.open()
         self.has_begun = True
@@ -2296,7 +2316,7 @@ class _ResponseStream:
         """Let nothing follow a chunk that may be half sent; raise what has interrupted it."""
         self.is_cut_off = True
         self.connection.is_idle = False
-        if _is_of_api(exception):
+        if _is_our_own(exception):
             raise _HungUp from None
         raise exception
 
@@ -2311,7 +2331,7 @@ class _ResponseStream:
                 data = await self.connection.receive_more()
             except (OSError, _ApiError) as exception:
                 self.connection.is_idle = False
-                if not _is_of_api(exception):
+                if not _is_our_own(exception):
                     raise
                 raise _HungUp from None
         except _HungUp:
@@ -2344,8 +2364,8 @@ class _ResponseStream:
 # field names that the strict one has found sound before, and nothing else; _take_usual_body() a
 # body that has come with its head, as a whole. read_answer() and read_body() take whatever RFC
 # 9112 allows, and refuse the rest. Measured on a round trip of 30 us: with the strict one alone it
-# takes twice that, with one parser for both 6 us more. That a 202 to a post is recognised by its
-# bytes saves 2.7 us, and the cheap look at the connection before each request 2.
+# takes twice that, with one parser for both 6 us more. Recognising a 202 to a post by its bytes
+# saves 2.7 us more. The cheap look before each request, _can_be_reused(), saves 2 us.
 
 # A function may have set SIGPIPE to its default, which ends the process when the API hangs up.
 _NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
@@ -2408,7 +2428,7 @@ class _Connection:
             else:
                 raise refusal
         except OSError as exception:
-            if not _is_of_api(exception):
+            if not _is_our_own(exception):
                 raise
             raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
         self.cookie = self._read_cookie()
@@ -2421,7 +2441,7 @@ class _Connection:
         try:
             return self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8)  # type: ignore[no-any-return]
         except OSError as exception:
-            if not _is_of_api(exception):
+            if not _is_our_own(exception):
                 raise
             return b""  # no socket any more, or a kernel before 4.12
 
@@ -2445,26 +2465,26 @@ class _Connection:
         except BlockingIOError:
             return True
         except OSError as exception:
-            if not _is_of_api(exception):
+            if not _is_our_own(exception):
                 raise
         return False
 
-    def _can_be_reused(self, has_run: bool = True) -> bool:
-        """is_idle_and_open(), but for a hang-up, which the request itself will find.
+    def _can_be_reused(self, has_function_run: bool = True) -> bool:
+        """is_idle_and_open() at a lower price: a hang-up goes unnoticed, and the request will find it.
 
-        The look at the socket is two system calls of 0.6 us, where the one that looks for a
-        hang-up too takes 2.5 to 4 for the exception that it raises. The first shows a descriptor
-        that the function has closed, and maybe opened again as something of its own: it is left
-        out right behind a post, where `has_run` is False, since none of the function's code has.
+        Two looks of 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to 4. The
+        cookie shows whether the function has closed our descriptor, or opened a file of its own
+        under the number; where `has_function_run` is False nobody can have, and it is skipped. The
+        memory shows whether bytes came unasked.
         """
         if not self.is_idle:
             return False
         try:
-            if has_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.cookie:
+            if has_function_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.cookie:
                 return False
             return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) == _NOTHING_RECEIVED  # type: ignore[no-any-return]
         except OSError as exception:
-            if not _is_of_api(exception):
+            if not _is_our_own(exception):
                 raise
             return False
 
@@ -2480,7 +2500,10 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        is_reused = self._can_be_reused(bool(body) or self.loop is not None)
+        # A GET without an event loop comes right behind the post before it: none of the function's
+        # code has run since.
+        has_function_run = bool(body) or self.loop is not None
+        is_reused = self._can_be_reused(has_function_run)
         while True:
             if not is_reused:
                 self.open()
@@ -2490,13 +2513,13 @@ class _Connection:
                 else:
                     await self.send(head, body)
             except OSError as exception:
-                if not _is_of_api(exception):
+                if not _is_our_own(exception):
                     raise
                 # The API may have answered (413) and hung up before it had read all.
             try:
                 data = self.sock.recv(_RECEIVE) if self.loop is None else await self.receive()
             except OSError as exception:
-                if not _is_of_api(exception):
+                if not _is_our_own(exception):
                     raise
                 data = b""
             if data:
@@ -2808,7 +2831,7 @@ def _take_snapshot(client: LambdaRuntimeClient) -> None:
         for function, args, kwargs in hooks.get_after_restore() if hooks else []:
             function(*args, **kwargs)
     except BaseException as exception:
-        document, _ = _report_error(exception)
+        document, _ = _log_exception(exception)
         client.report_restore_error(document)
         sys.exit(_FAILED_AFTER_RESTORE)
 
@@ -2831,12 +2854,12 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
         try:
             _process.extension = _register_extension(address)
         except (OSError, _ApiError) as exception:
-            if not _is_of_api(exception):
+            if not _is_our_own(exception):
                 raise
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
-        # loop.add_signal_handler() has installed it, but the loop does not run while `next`
-        # blocks: it is run for what the signal has to say.
+        # loop.add_signal_handler() has installed it, and its callback needs a running loop. That
+        # of a plain handler does not run, so it is run for as long as the callback may take.
         loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
@@ -3048,17 +3071,21 @@ class _Supervisor:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
         _redirect_output()
+        # This worker's share of the slots, dealt out in turn to the processors. Only an async
+        # handler uses it: _serve() gives a plain one a single slot.
         slots = len(range(index % self.processors, self.slots, self.processors))
         _serve(self.address, self.find_handler, slots, is_first=not self.ready)
 
     def bury(self, pid: int, status: int) -> None:
         """Take leave of a worker that has ended, and start another in its place."""
         worker = self.workers.pop(pid)
+        # In all: the ready byte (read before from the first worker only) and, if the API was gone,
+        # _API_IS_GONE behind it.
         worker.told += os.read(worker.pipe, 2)
         os.close(worker.pipe)
         if self.is_stopping:
             return
-        if not self.ready:  # the init error is reported
+        if not self.ready:  # the first: it has reported its init error itself
             sys.exit(os.WEXITSTATUS(status) or _FAILED)
         self.failures = 0 if worker.told == self.ready else self.failures + 1
         if self.has_given_up():
@@ -3083,7 +3110,7 @@ def _tell_supervisor(fact: bytes) -> None:
         try:
             os.write(_process.supervisor_pipe, fact)
         except OSError as exception:
-            if not _is_of_api(exception):
+            if not _is_our_own(exception):
                 raise
             # It has gone; the Runtime API will tell.
 
