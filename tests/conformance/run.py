@@ -34,19 +34,35 @@ def pip(python, *arguments):
         sys.exit(f"make conformance: pip {arguments[0]} failed ({why[:200]}); it needs PyPI: are you online?")
 
 
-def make_environment():
-    """A virtual environment with requirements.txt in it; its interpreter."""
-    folder = BUILD / "python{}.{}.{}".format(*sys.version_info)
+# Deployment tools from npm, for test_tools.py.
+NPM = ("serverless@3.40.0", "aws-cdk@2.1148.1")
+
+
+def make_environment(name="requirements.txt", parent=BUILD):
+    """A virtual environment with what a requirements file names; its interpreter."""
+    folder = parent / "python{}.{}.{}".format(*sys.version_info)
     python = folder / "bin" / "python3"
     stamp = folder / "installed"
-    requirements = (HERE / "requirements.txt").read_text()
+    requirements = (HERE / name).read_text()
     if not python.exists():
         if subprocess.run([sys.executable, "-m", "venv", "--clear", folder], stdout=subprocess.DEVNULL).returncode:
             sys.exit(f"make conformance: {sys.executable} -m venv failed; on Debian: apt-get install python3-venv")
     if not stamp.exists() or stamp.read_text() != requirements:
-        pip(python, "install", "--requirement", HERE / "requirements.txt")
+        pip(python, "install", "--requirement", HERE / name)
         stamp.write_text(requirements)
     return python
+
+
+def install_from_npm():
+    folder = BUILD / "tools" / "npm"
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == str(NPM):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    npm = shutil.which("npm") or sys.exit("make conformance: there is no `npm` on PATH: install Node.js 20 or later")
+    if subprocess.run([npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder, *NPM], stdout=subprocess.DEVNULL).returncode:
+        sys.exit("make conformance: npm install failed; it needs npm's registry: are you online?")
+    stamp.write_text(str(NPM))
 
 
 def unpack(name, python):
@@ -72,6 +88,9 @@ def main():
     python = make_environment()
     for name in EMULATORS:
         unpack(name, python)
+    if not sys.argv[1:] or any(test.startswith("test_tools") for test in sys.argv[1:]):
+        make_environment("requirements-tools.txt", BUILD / "tools")
+        install_from_npm()
     tests = sys.argv[1:] or ["discover", "--start-directory", HERE]
     os.environ["PYTHONPATH"] = f"{HERE}:{HERE.parent}:{HERE.parent / 'deploy'}"
     verbose = ["-v"] if os.environ.get("CI") else []  # .ci/run looks at what is skipped, and why

@@ -58,7 +58,7 @@ class RootFS:
         listed = subprocess.run(["ldd", "/bin/sh"], check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
         for path in re.findall(r"(/\S+)", listed):
             # The whole of glibc: an interpreter needs more of it than a shell.
-            glibc = pathlib.Path(path).parent.glob("lib[cmdpru]*.so.[126]") if "libc.so" in path else []
+            glibc = pathlib.Path(path).parent.glob("lib[cmdpru]*.so.[0126]") if "libc.so" in path else []
             for library in {path, *map(str, glibc)}:
                 if library == path or re.search(r"/lib(c|m|dl|pthread|rt|util)\.so\.", library):
                     target = pathlib.Path(f"{root}{library}")
