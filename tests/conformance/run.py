@@ -23,6 +23,12 @@ EMULATORS = {
     "aws-lambda-rie": ("aws-sam-cli==1.170.0", "aws-lambda-rie-x86_64"),
     "cargo-lambda": ("cargo-lambda==1.9.2", "cargo-lambda"),
 }
+# What AWS's API takes, newer than the AWS CLI's: it has customer-managed runtimes.
+MODELS = {
+    "lambda-core.json.gz": ("botocore==1.44.8", "data/lambda-core/2026-04-30/service-2.json.gz"),
+    "lambda-core-waiters.json": ("botocore==1.44.8", "data/lambda-core/2026-04-30/waiters-2.json"),
+    "lambda.json.gz": ("botocore==1.44.8", "data/lambda/2015-03-31/service-2.json.gz"),
+}
 
 
 def pip(python, *arguments):
@@ -59,14 +65,16 @@ def install_from_npm():
     if stamp.exists() and stamp.read_text() == str(NPM):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    npm = shutil.which("npm") or sys.exit("make conformance: there is no `npm` on PATH: install Node.js 20 or later")
-    if subprocess.run([npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder, *NPM], stdout=subprocess.DEVNULL).returncode:
-        sys.exit("make conformance: npm install failed; it needs npm's registry: are you online?")
-    stamp.write_text(str(NPM))
+    npm = shutil.which("npm")
+    options = ["--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder]
+    if npm and not subprocess.run([npm, "install", *options, *NPM], stdout=subprocess.DEVNULL).returncode:
+        stamp.write_text(str(NPM))
+    else:  # the tests that want them fail, and no others
+        print("make conformance: test_tools needs npm and its registry: install Node.js 20 or later; are you online?", file=sys.stderr)
 
 
 def unpack(name, python):
-    requirement, member = EMULATORS[name]
+    requirement, member = {**EMULATORS, **MODELS}[name]
     program, stamp = BUILD / name, BUILD / f"{name}.installed"
     if program.exists() and stamp.exists() and stamp.read_text() == requirement:
         return
@@ -89,6 +97,8 @@ def main():
     for name in EMULATORS:
         unpack(name, python)
     if not sys.argv[1:] or any(test.startswith("test_tools") for test in sys.argv[1:]):
+        for name in MODELS:
+            unpack(name, python)
         make_environment("requirements-tools.txt", BUILD / "tools")
         install_from_npm()
     tests = sys.argv[1:] or ["discover", "--start-directory", HERE]

@@ -4,14 +4,20 @@ The repository has a function with a compiled dependency, and tools/ has its tem
 come from neither PyPI nor npm, and are not run.
 """
 
+import gzip
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+
+from botocore.model import ServiceModel
+from botocore.validate import ParamValidator
 
 import package
 from miniature import REPO, Lambda
@@ -109,7 +115,7 @@ class Tools(unittest.TestCase):
         managed = json.loads((self.mine / "cdk.out/Managed.template.json").read_text())["Resources"].values()
         (function,) = [r["Properties"] for r in managed if r["Type"] == "AWS::Lambda::Function"]
         self.assertEqual((function["Runtime"], function["RuntimeConfig"]["RuntimeAlias"]), ("custom", "live"))
-        zips = [path for path in (self.mine / "cdk.out").glob("asset.*.zip")]
+        zips = (self.mine / "cdk.out").glob("asset.*.zip")
         (code,) = [path for path in zips if path.read_bytes() == (self.mine / "dist/orders.zip").read_bytes()]
         self.starts(code, "/var/task/bootstrap")
 
@@ -134,6 +140,44 @@ class Tools(unittest.TestCase):
         self.addCleanup(os.remove, self.folder / "uv")
         self.run_tool("make", "-s", "-f", "../runtime/Makefile", "dist", "FUNCTION=orders", "OUTPUT=dist/uv.zip")
         self.assertEqual((self.mine / "dist/uv.zip").read_bytes(), (self.mine / "dist/orders.zip").read_bytes())
+
+
+class CustomerManagedRuntime(unittest.TestCase):
+    """The commands of tools/managed.sh, by botocore's model: AWS CLI 1.46.3 does not have them yet, and moto neither."""
+
+    def test_each_command_is_one_of_the_api(self):
+        models = {
+            service: ServiceModel(json.loads(gzip.decompress((TOOLS.parent / f"{service}.json.gz").read_bytes())))
+            for service in ("lambda", "lambda-core")
+        }
+        waiters = json.loads((TOOLS.parent / "lambda-core-waiters.json").read_text())["waiters"]
+        commands = [shlex.split(line)[1:] for line in (TEMPLATES / "managed.sh").read_text().splitlines() if line.startswith("aws ")]
+        self.assertEqual(len(commands), 8)
+        for service, name, *words in commands:
+            with self.subTest(f"{service} {name} {words[0]}"):
+                if name == "wait":
+                    operation = waiters[camel(words.pop(0))]["operation"]
+                else:
+                    operation = camel(name)
+                shape = models[service].operation_model(operation).input_shape
+                given = {camel(option[2:]): value for option, value in zip(words[::2], words[1::2])}
+                if "ZipFile" in given:
+                    given["Code"] = {"ZipFile": given.pop("ZipFile").encode()}
+                if "RuntimeConfig" in given:
+                    given["RuntimeConfig"] = dict(pair.split("=") for pair in given["RuntimeConfig"].split(","))
+                self.assertLessEqual(set(given), set(shape.members))
+                report = ParamValidator().validate(given, shape)
+                self.assertFalse(report.has_errors(), report.generate_report())
+                for member, value in [*given.items(), *given.get("RuntimeConfig", {}).items()]:
+                    pattern = shape.members[member].metadata.get("pattern") if member in shape.members else None
+                    if pattern and isinstance(value, str):
+                        self.assertTrue(re.fullmatch(pattern, value), (member, value, pattern))
+        self.assertIn("custom", models["lambda"].shape_for("Runtime").enum)
+
+
+def camel(name):
+    """CreateRuntime for create-runtime."""
+    return "".join(word.capitalize() for word in name.split("-"))
 
 
 class Arm64(unittest.TestCase):

@@ -488,6 +488,23 @@ class LayerWithInterpreter(unittest.TestCase):
             unpack(self.alone, root / "var/task")
             self.assertGreets(root, "/var/runtime/bootstrap", LD_LIBRARY_PATH="/usr/local/lib")
 
+    @needs_chroot
+    def test_customer_managed_runtime(self):
+        # The image's file system with the runtime in /var/runtime and AWS's Python in /var/lang; the function is a zip.
+        with RootFS() as root:
+            self.install(root / "var/lang", "bin", "lib")
+            for name in ("bootstrap", "runtime.py"):
+                shutil.copy(REPO / name, root / "var/runtime")
+            unpack(self.alone, root / "var/task")
+            lang = {"LD_LIBRARY_PATH": "/var/lang/lib:" + ENVIRONMENT["LD_LIBRARY_PATH"]}
+            self.assertGreets(root, "/var/runtime/bootstrap", **lang)
+            # SnapStart, which images have when their runtime calls restore/next.
+            env = {"_HANDLER": "function.handler", **ENVIRONMENT, **lang, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+            with Lambda(root / "var/task", env=env, command=enter(root, "/var/runtime/bootstrap")) as aws:
+                aws.restore()
+                self.assertEqual(aws.invoke(1).json, [1, "/var/task/function.py"])
+                self.assertEqual([request.kind for request in aws.requests][:2], ["restore/next", "next"])
+
     def install(self, folder, *names):
         for name in names:
             shutil.copytree(self.unpacked / name, folder / name, copy_function=os.link, dirs_exist_ok=True)
