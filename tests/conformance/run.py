@@ -96,7 +96,7 @@ def main():
     python = make_environment()
     for name in EMULATORS:
         unpack(name, python)
-    if not sys.argv[1:] or any(test.startswith("test_tools") for test in sys.argv[1:]):
+    if shutil.which("npm") and (not sys.argv[1:] or any(test.startswith("test_tools") for test in sys.argv[1:])):
         for name in MODELS:
             unpack(name, python)
         make_environment("requirements-tools.txt", BUILD / "tools")

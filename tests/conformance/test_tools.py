@@ -34,6 +34,10 @@ def handler(event, context):
 """
 
 
+needs_npm = unittest.skipUnless(shutil.which("npm"), "this machine has no npm, which brings Serverless and the CDK's command")
+
+
+@needs_npm
 @needs_chroot
 class Tools(unittest.TestCase):
     @classmethod
@@ -142,6 +146,7 @@ class Tools(unittest.TestCase):
         self.assertEqual((self.mine / "dist/uv.zip").read_bytes(), (self.mine / "dist/orders.zip").read_bytes())
 
 
+@needs_npm
 class CustomerManagedRuntime(unittest.TestCase):
     """The commands of tools/managed.sh, by botocore's model: AWS CLI 1.46.3 does not have them yet, and moto neither."""
 
@@ -180,6 +185,7 @@ def camel(name):
     return "".join(word.capitalize() for word in name.split("-"))
 
 
+@needs_npm
 class Arm64(unittest.TestCase):
     def test_requirements_for_the_other_machine(self):
         with tempfile.TemporaryDirectory() as folder:
