@@ -7,9 +7,14 @@ Lambda ends the process: ask the Runtime API for the next invocation, call the h
 event and a context, post the response, the stream or the error. A script that is its own bootstrap
 calls `run(handler)` instead.
 
-The loop is a coroutine, written once. For a plain handler its socket blocks, so that no `await`
-in it ever suspends and asyncio is never imported. The first handler that needs an event loop gets
-one, and the same coroutine goes on there.
+"The function" is the user's Lambda function, all its code; "the handler" is the callable in it. "The
+loop" is the coroutine _serve_invocations(), written once; asyncio's is always "the event loop". For
+a plain handler the socket blocks, so that no `await` in the loop ever suspends and asyncio is never
+imported. When the handler is async, or first returns something that has to be awaited, an event
+loop is made, and the same coroutine goes on there.
+
+awslambdaric is AWS's own runtime for Python, started by its bootstrap.py on managed runtimes. Names,
+log formats and error texts follow it where functions or tools depend on them.
 
 The Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -71,10 +76,10 @@ def run(handler: "Handler") -> None:
     streamed. Ends by raising SystemExit: with status 1 when the Runtime API cannot be reached or
     misbehaves, and with the handler's own status when the handler calls sys.exit().
 
-    Returns at once in a child of multiprocessing or a subinterpreter, which runs the script again
-    for the functions in it: the runtime is there already.
+    Returns at once in a child of multiprocessing or a subinterpreter, which only imports the
+    script again: its parent is the one that serves invocations.
     """
-    for name in ("__mp_main__", "<fake __main__>"):  # what the script is called there
+    for name in ("__mp_main__", "<fake __main__>"):  # under which they import the main script
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
     _hook_imports()
@@ -111,6 +116,9 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     _set_up_output()
     try:
         if slots.isdecimal() and int(slots):
+            # Managed Instances (last section): several invocations at once, each in a slot. This
+            # process becomes the supervisor of forked workers. They call _serve() from in there,
+            # and what they raise comes up to this `try` as well.
             _Supervisor(address, find_handler, int(slots)).supervise()
         if log_descriptor.isdecimal():
             _process.log_descriptor = int(log_descriptor)
@@ -188,11 +196,11 @@ _current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", 
 
 # What a function imports stays, thousands of objects that the collector would look through again
 # and again: at first, with a threshold of 700, while they are made, 8 % of FastAPI's and boto3's
-# import; later, in an invocation, all of them at once, 10 ms or more. So it comes seldom during
-# init, but does come, for an import that leaves garbage; and then gc.freeze() takes what is there
-# out of its sight. They are freed as ever when their last reference goes. Imports of boto3 or
-# pandas make 100,000 objects, of FastAPI and boto3 130,000, and 500 of them are garbage.
-_THRESHOLD_OF_INIT = 200_001  # odd enough not to be taken for the function's own
+# import; later, in an invocation, all of them at once, 10 ms or more. So the collector runs seldom
+# during init, but does run, for an import that leaves garbage; and then gc.freeze() takes what is
+# there out of its sight. The objects are freed as ever when their last reference goes. Imports of
+# boto3 or pandas make 100,000 objects, of FastAPI and boto3 130,000, and 500 of them are garbage.
+_THRESHOLD_OF_INIT = 200_001  # if this is still set after init, the function has set none of its own
 
 
 def _serve(
@@ -236,10 +244,11 @@ def _serve(
 
 
 if (3, 11) <= sys.version_info < (3, 14):
-    # These keep the frames of calls in chunks of 16 kB, and a call that does not fit into the last one
-    # gets another from the kernel, each time anew (python/cpython#142183): 10 us instead of 40 ns, a
-    # thousand times in the import of pandas. A frame that says it needs much is given a chunk of
-    # 256 kB, and the calls from it share the other half. Memory counts only once it is touched.
+    # Pythons 3.11 to 3.13 keep the frames of calls in chunks of 16 kB. A call that does not fit into
+    # the present chunk maps a new one and unmaps it on return (python/cpython#142183): 10 us for a
+    # call instead of 40 ns, a thousand times in the import of pandas. So the frame of _serve()
+    # claims 128 kB: it gets a chunk of 256 kB, and the calls below it use what is left. Memory
+    # counts only once it is touched.
     _serve.__code__ = _serve.__code__.replace(co_stacksize=1 << 14)
 
 
@@ -477,8 +486,8 @@ async def handle_event_request(
         except GeneratorExit:
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
-            # The task was cancelled from outside before it began; or at its very end, by the
-            # function itself: then there is an answer.
+            # Cancelled before its first step, the task has no answer, and this is its error. Or the
+            # function has cancelled it with nothing left to await: the answer is there and stands.
             send_answer = send_answer or invocation.error(exception)
     await send_answer()
 
@@ -530,8 +539,10 @@ class _Invocation:
         self.client = client
         self.headers = headers
         self.event_body = event_body
+        # What handlers and logs see, and the URL of the answer; awslambdaric's parameters call it invoke_id.
         self.request_id = headers["lambda-runtime-aws-request-id"]
-        self.invocation_id = headers.get("lambda-runtime-invocation-id")  # sent back with the answer
+        # Another id, which Lambda wants back with the answer where it has sent one.
+        self.invocation_id = headers.get("lambda-runtime-invocation-id")
 
     def make_context(self) -> "LambdaContext":
         get = self.headers.get
@@ -1335,8 +1346,9 @@ def _has(kind: type, *names: str) -> bool:
     return any(name in vars(base) for base in kind.__mro__ for name in names)
 
 
-# What AWS's bootstrap.py and awslambdaric 4.2.2 import before the function's folder is on sys.path,
-# and what the interpreter has not imported before that: by the versions of Python.
+# Modules that AWS's bootstrap.py and awslambdaric 4.2.2 import before the function's folder is on
+# sys.path, less those that the interpreter has loaded by then. Each line: whether it is for this
+# Python, and the names.
 _IMPORTED_BEFORE_THE_FUNCTION = (
     (
         True,
@@ -1346,7 +1358,7 @@ _IMPORTED_BEFORE_THE_FUNCTION = (
     (sys.version_info < (3, 10), "heapq"),
     (sys.version_info < (3, 11), "sre_compile sre_constants sre_parse"),
     (sys.version_info >= (3, 11), "contextlib textwrap"),
-    (sys.version_info >= (3, 12), "_heapq _queue concurrent heapq queue"),  # polls in a thread
+    (sys.version_info >= (3, 12), "_heapq _queue concurrent heapq queue"),  # for the thread that polls
     (sys.version_info[:2] != (3, 13), "tokenize"),
     (sys.version_info[:2] in ((3, 13), (3, 14)), "_colorize"),
     (sys.version_info >= (3, 14), "_py_warnings"),
@@ -1555,6 +1567,9 @@ def _encode_around_strings(value: "Any") -> str:
     others: "dict[Any, Any]" = {}
     for key, item in value.items():
         if type(item) is str and len(item) > _LONG and _is_plain(item):
+            # Encoded with "" in its place, this ends in `"key": ""}`. Off come the "{", and the "}"
+            # with the closing quote; then the string itself goes in, and the quote. The first ", "
+            # becomes the "{" at the end.
             others[key] = ""
             parts += (", ", "".join(_encode(others, 0))[1:-2], item, '"')
             others = {}
@@ -2348,11 +2363,12 @@ class _ResponseStream:
 # Theory of operation. A connection carries one request at a time and is in one of four states:
 #
 #   closed     there is no socket: at first, and after close(). open() makes it idle.
-#   idle       `is_idle`: the last answer was read to its end and allows another request.
-#              exchange() and the head of a stream begin here.
-#   busy       a request has been sent and its answer is awaited. read_answer() makes it idle
-#              again, unless the answer ends the connection or something came behind it.
-#   spent      the socket is there, but nothing may be sent on it: a chunk was cut, the API has
+#   idle       `is_idle`, and no request under way: the last answer was read to its end and allows
+#              another request. exchange() and the head of a stream begin here.
+#   busy       a request has been sent and its answer is awaited. `is_idle` is not cleared for
+#              that, since nothing else uses the connection meanwhile. It stays True after an
+#              answer that keeps the connection open; any other answer or a cut makes it spent.
+#   spent      a socket, and not `is_idle`; nothing may be sent on it: a chunk was cut, the API has
 #              said that it closes, or bytes came that nobody asked for. open() replaces it.
 #
 # Without an event loop the socket blocks and the coroutines never suspend: a `recv()` for the
@@ -2500,9 +2516,9 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # A GET without an event loop comes right behind the post before it: none of the function's
-        # code has run since.
-        has_function_run = bool(body) or self.loop is not None
+        # A GET without an event loop comes right behind the post before it, and no handler has run
+        # since; the first one comes behind the import.
+        has_function_run = bool(body) or self.loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
             if not is_reused:
@@ -2908,8 +2924,8 @@ def _watch_deadlines() -> None:
 
     faulthandler's own thread does it, without the GIL, and has no place for a text: the request
     id gets into the dump as the name of the frame that calls the handler. Where an event loop
-    runs, a timer of its own comes first, since that thread may not read frames that change; the
-    thread follows 20 ms later if the handler blocks the loop.
+    runs, a timer on it dumps first, from the main thread: faulthandler's could read frames while
+    they change. It follows 20 ms later, for a handler that blocks the event loop.
     """
     global _call_function
     import faulthandler

@@ -70,6 +70,12 @@ class Taken(unittest.TestCase):
                 self.assertEqual(aws.invoke("after").json, [])
                 self.assertEqual(aws.stderr, "")
 
+    def test_by_the_import(self):
+        """The first `next` is not asked for on what the function has opened in their place."""
+        for kind in "file", "socket pair", "connections":
+            with self.subTest(kind), function(function=f"{SOURCE}\ntake({kind!r})\n") as root, Lambda(root) as aws:
+                self.assertEqual(aws.invoke("after").json, [])
+
     def test_in_the_middle_of_a_stream(self):
         """The connection is gone, and the stream with it: that is in the log, and the next event is answered."""
         with function(function=SOURCE) as root, Lambda(root) as aws:
