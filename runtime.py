@@ -2155,6 +2155,8 @@ class LambdaRuntimeClient:
 
         There is no timeout: Lambda freezes the process while it waits.
         """
+        if _process.is_shared:
+            await self.connection.pass_turn()
         status = 204
         while status == 204:  # nothing yet: cargo-lambda's emulator wants to be asked again
             status, headers, body = await self.connection.exchange(self._get_next)
@@ -2603,6 +2605,16 @@ class _Connection:
             await future
         finally:
             remove(self.sock)
+
+    async def pass_turn(self) -> None:
+        """Let the event loop go round once, for the other connections on it.
+
+        Where the next event is already here when it is asked for, nothing in an invocation has to
+        wait for anything: one connection would keep the event loop to itself for seconds.
+        """
+        future = self.loop.create_future()
+        self.loop.call_soon(future.set_result, None)
+        await future
 
     async def read_answer(self, data: bytes) -> "Answer":
         """Read the answer that begins with `data`, by RFC 9112, sections 4 to 7. Raises _ApiError."""
