@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from miniature import Fault, Lambda, function
+from miniature import Fault, Lambda, function, until_asleep
 
 SOURCE = """
 import os, signal
@@ -34,7 +34,9 @@ class Raised(unittest.TestCase):
         """The process ends, and says that it is for what the function has raised.
 
         Python sees a signal that comes just before a system call blocks only after it, so one may not be enough.
+        And asyncio prepares to wait with calls of its own that expect a KeyError and swallow it, the function's as well.
         """
+        until_asleep(aws.process.pid)
         deadline = time.monotonic() + 10
         with aws.condition:
             while aws.status is None and time.monotonic() < deadline:
