@@ -581,7 +581,7 @@ class AsLambda(unittest.TestCase):
                 if event == "sleep": time.sleep(60)
                 return os.getpid()
         """
-        with serving(source, TIMEOUT="1") as served:
+        with serving(source, TIMEOUT="1", CONCURRENCY="1") as served:  # else another may take the event
             before = served.invoke().json
             for event, error, message, said, status in (
                 ("exit", "Runtime.ExitError", "Error: Runtime exited with error: exit status 3", "", "error"),
