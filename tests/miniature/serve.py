@@ -259,7 +259,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.respond(204, common, b"")
         if kind == "Event":
             threading.Thread(target=self.invoke_later, args=(body or b"{}", headers), daemon=True).start()
-            return self.respond(202, common, b"")
+            return self.respond(202, {"x-amzn-RequestId": self.request_id}, b"")
         with self.server.fleet.invoke(body or b"{}", headers) as invocation:
             if streaming:
                 fields = {**common, "Content-Type": "application/vnd.amazon.eventstream"}

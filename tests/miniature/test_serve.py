@@ -200,6 +200,7 @@ class Invoke(unittest.TestCase):
             fifo = os.path.join(served.root, ".fifo")
             os.mkfifo(fifo)
             answer = served.invoke({"fifo": fifo, "say": "done"}, headers={"X-Amz-Invocation-Type": "Event"})
+            self.assertNotIn("X-Amz-Executed-Version", answer.headers)
             self.assertEqual((answer.status, answer.body), (202, b""))  # the function cannot have ended: nobody reads
             with open(fifo) as file:
                 self.assertEqual(file.read(), "done")
