@@ -5,6 +5,7 @@
 The first run needs PyPI and about half a minute; later ones neither, until a pin changes. Nothing is compiled:
 awslambdaric has wheels for Linux on x86_64 and Python 3.10 to 3.13. Elsewhere pip builds it from its sources, with
 g++, make, cmake, autoconf, automake and libtool (apt-get install build-essential cmake autoconf automake libtool).
+test_serve wants curl and Chromium with its driver (apt-get install curl chromium chromium-driver), and skips what it has not.
 """
 
 import os
