@@ -10,6 +10,12 @@ import struct
 MACHINES = {62: "x86_64", 183: "arm64"}  # e_machine
 
 
+def built_for(name):
+    """The Python that an extension module's name says, as in 3.13 or 3.13t; None where it says none."""
+    tag = re.search(r"\.cpython-(\d)(\d+t?)-[^/]*\.so$", name)
+    return f"{tag[1]}.{tag[2]}" if tag else None
+
+
 class Elf:
     """What a 64-bit little-endian ELF file says of itself: the dynamic section, and no more."""
 

@@ -24,7 +24,7 @@ import warnings
 import zipfile
 
 from dependencies import NotInstalled, install, missing_imports
-from elf import Elf
+from elf import Elf, built_for
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT = 250 << 20  # bytes that a function and its layers may have unpacked
@@ -302,6 +302,7 @@ def is_venv(path):
 def warn_about_binaries(files, arch):
     """Say it here when a dependency was installed for another machine, system or Python."""
     other_python, other_machine, musl, binaries = [], [], [], {}
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for name, (content, _) in files.items():
         if re.search(r"\.(so|pyd|dylib)(\.|$)", name):
             elf = Elf.read(content)
@@ -311,10 +312,8 @@ def warn_about_binaries(files, arch):
                 binaries[name] = elf
                 if re.search(r"-musl\w*\.so$", name) or any("musl" in needed for needed in elf.needed):
                     musl.append(name)
-            tag = re.search(r"\.cpython-(\d)(\d+)(t?)-[^/]*\.so$", name)
-            if tag and ((int(tag[1]), int(tag[2])) != sys.version_info[:2] or tag[3] != ("t" if "t" in sys.abiflags else "")):
+            if built_for(name) not in (None, version + ("t" if "t" in sys.abiflags else "")):
                 other_python.append(name)
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if other_machine:
         note(f"warning: not built for Linux on {arch}: {some(other_machine)} (ARCH=arm64 or x86_64 names the function's)")
     if musl:

@@ -1,26 +1,26 @@
 """The execution environments of a function, more on demand, each with one invocation at a time, as on Lambda: for serve.py.
 
 An `Environment` is one process of the function, an `Invocation` what happens in it between START and REPORT, `Fleet` has all
-environments and replaces them when a file of the function changes, which `Files` notices.
+environments and replaces them when a file of the function changes.
 """
 
 import collections
 import contextlib
-import functools
 import os
-import pathlib
 import re
 import signal
-import stat
 import threading
 import time
 
+from .files import Files, written_warning
+from .hints import hint
 from .process import Lambda
-from .run import LONGEST_INIT, environment, exit_reason, memory_warning, report
+from .run import LONGEST_INIT, environment, exit_reason, init_report, memory_warning, report
 
 TAIL = 4096  # bytes of the log that the caller of an invocation may ask for
 SHUTDOWN = 0.5  # seconds between SIGTERM and SIGKILL
 SETTLE = 0.05  # seconds after the answer in which the function usually asks for the next event
+SETTLE_ERROR = 1  # after an error, for its process may be about to end, as after sys.exit()
 FREE_SOON = 0.5  # seconds for which an event waits for the environment that is about to be free
 FOREVER = 86_400  # seconds: the deadline that a function sees which is not timed out
 
@@ -161,11 +161,7 @@ class Invocation:
             self.failed_init = environment.init_error or environment.restore_error
             if not stop and limit == LONGEST_INIT:
                 limit, starts = environment.limit, starts + 1
-                say(
-                    f"INIT_REPORT Init Duration: {LONGEST_INIT}000.00 ms\tPhase: init\tStatus: timeout\n"
-                    f"The import of {environment.handler.rpartition('.')[0]} has taken {LONGEST_INIT} s: as on Lambda it begins anew, "
-                    f"as a part of the invocation ({environment.limit} s)"
-                )
+                say(init_report(environment.handler, environment.limit))
                 self.fleet.start(environment)
             elif self.failed_init:
                 self.error = self.failed_init.json
@@ -241,7 +237,7 @@ class Invocation:
         self.finished = True
         ended = self.ended_at or (self.answer and self.answer.ended) or time.monotonic()
         with environment.condition:
-            environment.condition.wait_for(lambda: environment.polling or environment.ended, SETTLE)
+            environment.condition.wait_for(lambda: environment.polling or environment.ended, SETTLE_ERROR if self.error else SETTLE)
             environment.drain()
             self.free_soon = bool(environment.polling)
         if self.answer and environment.ended and not environment.attached and not self.trouble:
@@ -258,6 +254,9 @@ class Invocation:
             self.log = bytes(environment.tail)
         if self.free_soon:
             self.fleet.note_free_soon(1)
+        for line in self.fleet.written(), self.error and hint(environment.task_root, environment.handler, self.error):
+            if line:
+                say(line)
 
     def settle(self):
         """Wait until the function is free for the next event, which it asks for."""
@@ -278,6 +277,7 @@ class Fleet:
         self.environments = set()
         self.idle = []  # most recently used last
         self.free_soon = 0  # how many more will be idle in a moment
+        self.told = set()  # the files of which was said that the function may have written them
         self.generation = 0  # how often a file has changed
         self.closing = False
 
@@ -302,6 +302,12 @@ class Fleet:
                     self.give_back(environment, generation)
                     if invocation and invocation.free_soon:
                         self.note_free_soon(-1)
+
+    def written(self):
+        """A warning of files that have changed since an invocation began, and of which nothing was said yet; or None."""
+        paths = [path for path in self.files.differing(self.files.look()) if path not in self.told]
+        self.told.update(paths)
+        return written_warning(paths)
 
     def note_free_soon(self, more):
         with self.lock:
@@ -377,74 +383,3 @@ class Fleet:
         with self.lock:
             self.closing = True
         self.stop(list(self.environments))
-
-
-class Files:
-    """The files of a function that its author may change."""
-
-    NOT_OURS = ("__pycache__", "node_modules", "site-packages", "dist-packages")
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.known = self.look()
-
-    def changed(self):
-        """The paths, relative to the folder, that have changed, come or gone since the last call."""
-        now, before = self.look(), self.known
-        self.known = now
-        changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
-        for path in changed:
-            self.forget_compiled(pathlib.Path(self.folder, path))
-        return changed
-
-    def forget_compiled(self, path):
-        """Python takes a compiled file for the source's if the second and the size are the same: two quick edits may be."""
-        if path.suffix == ".py":
-            for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
-                with contextlib.suppress(OSError):
-                    compiled.unlink()
-
-    def look(self):
-        """What tells one state of the files from another: no file is read."""
-        files, folders, seen = {}, [""], set()
-        while folders:
-            folder = folders.pop()
-            try:
-                found = os.stat(os.path.join(self.folder, folder))
-                entries = list(os.scandir(os.path.join(self.folder, folder)))
-            except OSError:
-                continue  # it has just gone
-            names = {entry.name for entry in entries}
-            if (found.st_dev, found.st_ino) in seen or "pyvenv.cfg" in names:
-                continue
-            seen.add((found.st_dev, found.st_ino))
-            skipped = {*self.NOT_OURS, *self.installed(folder, names)}
-            for entry in entries:
-                if entry.name in skipped:
-                    continue
-                path = os.path.join(folder, entry.name)
-                with contextlib.suppress(OSError):
-                    found = entry.stat()
-                    if not stat.S_ISDIR(found.st_mode):
-                        files[path] = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
-                    elif not entry.name.startswith("."):
-                        folders.append(path)
-        return files
-
-    def installed(self, folder, names):
-        """The names in a folder that belong to packages which pip has put there."""
-        for name in names:
-            if name.endswith((".dist-info", ".egg-info")):
-                yield name
-                record = os.path.join(self.folder, folder, name, "RECORD")
-                with contextlib.suppress(OSError):
-                    yield from installed_by(record, os.stat(record).st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=None)
-def installed_by(record, mtime):
-    """The topmost names that a package's RECORD lists."""
-    with open(record, encoding="utf-8", errors="replace") as file:
-        return {line.lstrip('"').split(",")[0].split("/")[0].strip() for line in file} - {"", ".", ".."}
-
-

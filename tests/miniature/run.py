@@ -8,7 +8,6 @@ only if that names it, as one of make's command line: one of the environment is 
 
 import base64
 import contextlib
-import difflib
 import json
 import math
 import os
@@ -16,12 +15,12 @@ import pathlib
 import re
 import signal
 import subprocess
-import symtable
 import sys
 import time
-import warnings
 
 from .api import SPLIT, STREAMED_HTTP, too_large
+from .files import Files, written_warning
+from .hints import hint, top_level
 from .process import REPO, Lambda
 
 LONGEST, LONGEST_ON_DEMAND = 5400, 1800  # seconds: what Lambda allows a function at most; the first on Managed Instances only
@@ -35,26 +34,36 @@ def main(folder, handler=""):
     check_folder(folder)
     example = os.path.join(REPO, "tests", "hello")  # which make takes when it is given none
     elsewhere = "MAKE_FUNCTION" in os.environ and not os.path.samefile(os.curdir, REPO)
-    if os.path.samefile(folder, example) and (handler or elsewhere):
+    plain = os.path.samefile(folder, example) and not handler and not elsewhere  # make run, here
+    if os.path.samefile(folder, example) and not plain:
         print(f"{folder_variable()}={folder}", file=sys.stderr)
     handler = handler or find_handler(folder)
     timeout = read_timeout(str(DEFAULT_TIMEOUT))
+    given = os.environ.get("EVENT", "")
     try:
-        event = read_event(os.environ.get("EVENT", ""), folder)
+        event = read_event(given, folder)
     except SystemExit as error:
-        if is_given("EVENT") or not os.environ.get("EVENT"):
+        if is_given("EVENT") or not given:
             raise
         print(f"EVENT of the environment is no event, and left to the function: {error}", file=sys.stderr)
-        event = read_event("", folder)
+        given, event = "", read_event("", folder)
+    if not given and not plain:
+        path = os.path.join(folder, "event.json")
+        print(f"EVENT=@{path}" if os.path.isfile(path) else f"EVENT={{}}, since there is no {path}", file=sys.stderr)
     for number in INTERRUPTS:
         signal.signal(number, leave)
     with Lambda(folder, handler, start=False, timeout=timeout) as aws:
         screen = Screen(aws)
         aws.env = environment(aws.env)
         aws.restored = True  # a function for SnapStart goes on at once
+        files = Files(folder)
         request_id = aws.send(body=event)
         aws.start()
-        return show(screen, request_id)
+        status = show(screen, request_id)
+        warning = written_warning(files.changed())
+        if warning:
+            screen.say(warning)
+        return status
 
 
 def folder_variable():
@@ -106,44 +115,6 @@ def find_handler(folder):
     if handler != "function.handler":
         print(f"HANDLER={handler}", file=sys.stderr)
     return handler
-
-
-def top_level(path):
-    """The names that a file gives to something, and the public functions among them, without running it."""
-    try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table = symtable.symtable(file.read(), path, "exec")
-    except (OSError, SyntaxError, ValueError):
-        return set(), []  # its import will say what is wrong
-    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    functions = [child.get_name() for child in table.get_children() if isinstance(child, symtable.Function)]
-    return bound, [name for name in functions if name in bound and not name.startswith("_")]
-
-
-def near_miss(folder, handler, error_type):
-    """What to write in place of a HANDLER that names nothing, from what the folder has; None if it is not to blame."""
-    plain = re.sub(r"^\./|\(.*\)$", "", handler).replace(":", ".")
-    file, _, name = re.sub(r"\.py\b", "", plain).rpartition(".")
-    files = {path.relative_to(folder).as_posix()[:-3].removesuffix("/__init__") for path in pathlib.Path(folder).rglob("*.py")}
-    module = file.replace(".", "/")
-    if not file or not name:
-        hint = "it is file.function, as in function.handler"
-    elif error_type not in ("Runtime.HandlerNotFound", "Runtime.ImportModuleError", "Runtime.MalformedHandlerName"):
-        return None
-    elif module not in files:
-        close = difflib.get_close_matches(module, sorted(files), 1)
-        hint = f"there is no {module}.py" + (f": HANDLER={close[0]}.{name}?" if close else "")
-    else:
-        path = os.path.join(folder, module)
-        bound, functions = top_level(f"{path}.py" if os.path.isfile(f"{path}.py") else f"{path}/__init__.py")
-        close = [name] if name in bound else difflib.get_close_matches(name, functions, 1)
-        right = f"{file}.{close[0]}" if close else None
-        if right == handler:
-            return None  # it is there: its import, or what it imports, has failed
-        defines = f"{module}.py defines {', '.join(functions) or 'no function'}"
-        hint = (defines if name not in bound else "it is file.function") + (f": HANDLER={right}?" if right else "")
-    return f"HANDLER={handler}: {hint}"
 
 
 def is_given(name):
@@ -285,7 +256,14 @@ def show(screen, request_id):
     def over():  # once the next one is asked for: what the function says until then belongs to it
         return aws.status is not None or answered() and answered().done and aws.polling
 
-    in_time = screen.wait(lambda: over() or request_id in aws.delivered, LONGEST_INIT)
+    def begun():
+        return over() or request_id in aws.delivered
+
+    in_time = screen.wait(begun, LONGEST_INIT)
+    if not in_time:
+        screen.say(init_report(aws.handler, aws.timeout))
+        aws.start()
+        in_time = screen.wait(begun, aws.timeout)
     in_time = in_time and screen.wait(over, aws.timeout)
     if aws.status is not None:  # what it sent before it died may still be on its way through a thread of the server
         screen.wait(lambda: not aws.connections, 1)
@@ -305,18 +283,24 @@ def show(screen, request_id):
 
 def what_went_wrong(aws, request_id, answer, in_time):
     """The line that Lambda writes into the log of a function that did not go on to the next invocation; or a hint."""
-    file, _, name = aws.handler.rpartition(".")
-    if answer and answer.kind not in ("response", "error"):  # of the init or restore: the log says it
-        return near_miss(aws.task_root, aws.handler, answer.json["errorType"])
+    advice = hint(aws.task_root, aws.handler, answer.json) if answer and answer.complete and answer.kind != "response" else None
+    if advice or answer and answer.kind not in ("response", "error"):  # of the init or restore: the log says it
+        return advice
     if exited(aws, answer):
         return f"RequestId: {request_id} {exit_reason(aws.status)}"
     if in_time:
         return None
-    if request_id in aws.delivered:
-        hint = "" if os.environ.get("PYTHONFAULTHANDLER") else " (PYTHONFAULTHANDLER=1 shows where)"
-        return f"{request_id} Task timed out after {aws.timeout}.00 seconds{hint}"
-    late = f"the import of {file.replace('.', '/')}.py has not ended after {LONGEST_INIT} s"
-    return f"Init timed out: {late}: let it do less, or the first invocation do it"
+    where = "" if os.environ.get("PYTHONFAULTHANDLER") else " (PYTHONFAULTHANDLER=1 shows where)"
+    return f"{request_id} Task timed out after {aws.timeout}.00 seconds{where}"
+
+
+def init_report(handler, timeout):
+    """What Lambda logs of an import that has taken too long, and what it does then."""
+    again = f", as a part of the invocation, which may take {timeout} s" if timeout else ""
+    return (
+        f"INIT_REPORT Init Duration: {LONGEST_INIT}000.00 ms\tPhase: init\tStatus: timeout\n"
+        f"The import of {handler.rpartition('.')[0]} has taken {LONGEST_INIT} s: as on Lambda it begins anew{again}"
+    )
 
 
 def exit_reason(status):

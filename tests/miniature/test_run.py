@@ -6,15 +6,19 @@ import io
 import json
 import os
 import pathlib
+import platform
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import unittest
 from unittest import mock
 
 from miniature import REPO, Lambda, function
+from miniature.hints import hint
 from miniature.run import find_handler, peak_memory, pretty, read_event
 
 REPORT = re.compile(
@@ -32,6 +36,8 @@ def script(*variables):
     """What make starts, for tests that are not about make: a third faster."""
     given = dict(variable.split("=", 1) for variable in variables)
     folder, handler = given.pop("TASK_ROOT", "tests/hello"), given.pop("HANDLER", "")
+    if not os.path.exists(os.path.join(folder, "event.json")):
+        given.setdefault("EVENT", "{}")  # or it says that it takes that
     return ["env", *[f"{name}={value}" for name, value in given.items()], sys.executable, "tests/miniature", "run", folder, handler]
 
 
@@ -333,14 +339,37 @@ class Failure(unittest.TestCase):
             self.assertNotIn("FUNCTION", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
 
     def test_import_that_does_not_end(self):
+        """After 10 s Lambda begins it anew, and lets it take what the invocation may."""
         code = "import miniature.run as r, sys; r.LONGEST_INIT = 1; sys.exit(r.main(*sys.argv[1:]))"
-        with function(**{"shop/orders.py": "import threading\nthreading.Event().wait(60)"}) as root:
-            ran = subprocess.run(
-                [sys.executable, "-c", code, root, "shop.orders.place"], cwd=REPO / "tests", env=caller(TIMEOUT="30"),
-                timeout=30, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )
-        self.assertEqual((ran.returncode, ran.stdout), (1, b""), ran.stderr)
-        self.assertRegex(ran.stderr, rb"\AInit timed out: the import of shop/orders.py has not ended after 1 s: .*\nREPORT .*\n\Z")
+        source = """
+            import os, threading
+
+            try:
+                os.mkdir(os.environ["ONCE"])
+                threading.Event().wait(60)
+            except FileExistsError:
+                os.environ["TWICE"] and threading.Event().wait(60)
+
+            def place(event, context):
+                return event
+        """
+        once = tempfile.mkdtemp()
+        self.addCleanup(os.rmdir, once)
+        for twice in "", "1":
+            os.rmdir(once)
+            with function(**{"shop/orders.py": source}) as root:
+                ran = subprocess.run(
+                    [sys.executable, "-c", code, root, "shop.orders.place"], cwd=REPO / "tests",
+                    env=caller(TIMEOUT="2" if twice else "20", EVENT="[]", ONCE=once, TWICE=twice), timeout=30, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                )
+            told, rest = ran.stderr.decode().split("\n", 2)[:2], ran.stderr.decode().split("\n", 2)[2]
+            self.assertEqual(told[0], "INIT_REPORT Init Duration: 1000.00 ms\tPhase: init\tStatus: timeout")
+            self.assertRegex(told[1], "The import of shop.orders has taken 1 s: as on Lambda it begins anew, as a part of the invocation, which may take [0-9]+ s")
+            if twice:
+                self.assertEqual((ran.returncode, ran.stdout), (1, b""))
+                self.assertRegex(rest, r"\A\S+ Task timed out after 2.00 seconds .*\nREPORT .*\n\Z")
+            else:
+                self.assertEqual((ran.returncode, ran.stdout), (0, b"[]\n"), rest)
 
     def test_process_that_ends(self):
         source = """
@@ -391,6 +420,67 @@ class Failure(unittest.TestCase):
             self.assertRegex(screen(f"TASK_ROOT={root}"), r'\Aruntime: POST .* 413 .*\n\n\{\n  "errorMessage": ')
 
 
+class Told(unittest.TestCase):
+    """What make run says beside what Lambda does."""
+
+    def test_the_event_that_it_took(self):
+        with function(function="def handler(event, context): return event") as root:
+            self.assertEqual(run(f"TASK_ROOT={root}", by=make).stderr.splitlines()[0], f"EVENT={{}}, since there is no {root}/event.json")
+            pathlib.Path(root, "event.json").write_text("[]")
+            self.assertEqual(run(f"TASK_ROOT={root}").stderr.splitlines()[0], f"EVENT=@{root}/event.json")
+            self.assertNotIn("EVENT", run(f"TASK_ROOT={root}", "EVENT=1").stderr)
+
+    def test_a_write_into_its_folder(self):
+        source = """
+            import tempfile
+            def handler(event, context):
+                tempfile.TemporaryFile().close()
+                for name in event: open(name, "w").close()
+        """
+        with function(function=source) as root:
+            self.assertNotIn("warning", run(f"TASK_ROOT={root}").stderr)
+            ran = run(f"TASK_ROOT={root}", 'EVENT=["b.txt", "a.txt"]')
+            self.assertRegex(ran.stderr, r"\nwarning: a.txt and 1 more changed while the function ran: .* fails on Lambda, .*\n\Z")
+            self.assertEqual(ran.returncode, 0)
+
+    def test_a_package_that_is_not_installed(self):
+        python = shlex.quote(sys.executable)
+        pip = f"{python} -m pip install"
+        managed = sys.prefix == sys.base_prefix and os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
+        if managed:
+            pip = f"{python} -m venv .venv && .venv/bin/pip install"
+        with function(function="import json\nimport no_such.thing\ndef handler(event, context): pass") as root:
+            def advice(module="no_such"):
+                return hint(root, "function.handler", {"errorType": "ModuleNotFoundError", "errorMessage": f"No module named '{module}'"})
+
+            self.assertIn(f"\nno_such is not installed: {pip} no_such", run(f"TASK_ROOT={root}").stderr)
+            self.assertTrue(advice().endswith(f"; named in {root}/requirements.txt, make dist installs it as well"), advice())
+            self.assertIn(f"install {'pyyaml'}", advice("yaml.nodes"))
+            self.assertIn("asyncore has left Python's standard library", advice("asyncore"))
+            pathlib.Path(root, "requirements.txt").write_text("other\nNo-Such[extra]>=1 # of both\n")
+            self.assertRegex(advice(), rf"\Ano_such is not installed: {re.escape(pip)} -r {root}/requirements.txt(, and then PYTHON=.*)?\Z")
+            self.assertIsNone(hint(root, "function.handler", {"errorType": "ImportError", "errorMessage": "cannot import name 'a' from 'b'"}))
+
+    def test_a_folder_below_the_right_one(self):
+        with function(**{"shop/orders/app.py": "import shop.prices\ndef handler(event, context): pass", "shop/__init__.py": "", "prices.py": ""}) as root:
+            root = os.path.realpath(root)
+            where = os.path.relpath(root, REPO)
+            said = run(f"TASK_ROOT={root}/shop/orders").stderr
+            self.assertIn(f"\nshop is in {root}: FUNCTION={where} HANDLER=shop.orders.app.handler?\n", said)
+
+    def test_an_extension_for_another_python(self):
+        for tag, message in (
+            ("cpython-38-x86_64-linux-gnu.so", r"(?m)^not built for Python {}: fast/_fast.{} \(PYTHON=python3.8 runs it\)$"),
+            ("abi3.so", r"(?m)^not built for \S+ on \S+: fast/_fast.{1} \(install it anew, here\)$"),
+        ):
+            files = {"function": "from fast import _fast", "fast/__init__.py": "", f"fast/_fast.{tag}": b"\x7fELF\x02\x01", "slow.cpython-38-x.so": b""}
+            machine = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62) if tag.startswith("cpython") else 8
+            files[f"fast/_fast.{tag}"] += bytes(12) + machine.to_bytes(2, "little")
+            with function(**files) as root:
+                version = "%d.%d" % sys.version_info[:2]
+                self.assertRegex(run(f"TASK_ROOT={root}", "HANDLER=function.handler").stderr, message.format(re.escape(version), re.escape(tag)))
+
+
 class Live(unittest.TestCase):
     """What shows while the function still works. It waits at a named pipe until the test lets it go on."""
 
@@ -401,7 +491,7 @@ class Live(unittest.TestCase):
         self.gate = os.path.join(root, "gate")
         os.mkfifo(self.gate)
         process = subprocess.Popen(
-            make(f"TASK_ROOT={root}"), cwd=REPO, env=caller(GATE=self.gate), start_new_session=True,
+            make(f"TASK_ROOT={root}", "EVENT={}"), cwd=REPO, env=caller(GATE=self.gate), start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
         )
         self.addCleanup(process.__exit__, None, None, None)

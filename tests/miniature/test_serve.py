@@ -20,7 +20,7 @@ import unittest
 import zlib
 
 from miniature import REPO, function, tell, until
-from miniature.environments import Files
+from miniature.files import Files
 
 PATH = "/2015-03-31/functions/%s/invocations"
 STREAM = "/2021-11-15/functions/function/response-streaming-invocations"
@@ -608,6 +608,29 @@ class AsLambda(unittest.TestCase):
             self.assertEqual(served.log.count("[ERROR] Runtime.ImportModuleError"), 2)
         with serving("import os; os._exit(5)") as served:
             self.assertRegex(served.invoke().json["errorMessage"], "Error: Runtime exited with error: exit status 5$")
+
+    def test_a_hint(self):
+        """What make run says of a mistake as well; the caller's log has Lambda's lines only."""
+        with serving("import no_such\ndef handler(event, context): pass") as served:
+            answer = served.invoke(headers={"X-Amz-Log-Type": "Tail"})
+            served.wait_log(r"REPORT .*\nno_such is not installed: .* no_such")
+            self.assertNotIn(b"not installed", base64.b64decode(answer.headers["X-Amz-Log-Result"]))
+            served.write("function.py", "def handler(event, context): import no_such.thing")
+            served.invoke()
+            served.wait_log("(?s)(no_such is not installed.*){2}")
+        with serving("def handler(event, context): pass", "function.hander") as served:
+            served.invoke()
+            served.wait_log(r"REPORT .*\nHANDLER=function.hander: function.py defines handler: HANDLER=function.handler\?\n")
+
+    def test_a_write_into_its_folder(self):
+        with serving("def handler(event, context):\n    if event: open(event, 'a').write('x')\n    return event") as served:
+            served.invoke()
+            self.assertNotIn("warning", served.log)
+            for n, name in enumerate(["data", "data", "other"]):
+                self.assertEqual(served.invoke(name).json, name)
+                served.wait_log(rf"(?s)\A([^\n]*\n)*?warning: {name} changed while the function ran: what it writes into its own folder fails on Lambda")
+                served.wait_log(f"(?s)(REPORT.*){{{n + 2}}}")
+            self.assertEqual(served.log.count("warning: data changed"), 1)
 
     def test_a_process_that_dies_while_it_is_idle(self):
         source = """

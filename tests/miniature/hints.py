@@ -1,0 +1,136 @@
+"""What to do about a function that does not start, in one line: a name that is nearly right, a package that is not installed."""
+
+import difflib
+import os
+import pathlib
+import platform
+import re
+import shlex
+import symtable
+import sys
+import sysconfig
+import warnings
+
+from deploy.elf import MACHINES, built_for
+
+# What PyPI calls a module otherwise than Python does.
+OF_PYPI = {
+    "Crypto": "pycryptodome", "PIL": "pillow", "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv", "jose": "python-jose", "jwt": "pyjwt", "OpenSSL": "pyopenssl", "psycopg2": "psycopg2-binary", "sklearn": "scikit-learn",
+    "slugify": "python-slugify", "yaml": "pyyaml",
+}
+# What Python 3.9 had in its standard library, and 3.15 has not.
+GONE = (
+    "aifc asynchat asyncore audioop binhex cgi cgitb chunk crypt distutils formatter imghdr imp lib2to3 mailcap nis nntplib ossaudiodev parser "
+    "pipes smtpd sndhdr spwd sunau symbol telnetlib uu xdrlib"
+).split()
+
+
+def hint(folder, handler, error):
+    """What to do about an error's document, or None where its message says it all."""
+    error_type, message = error.get("errorType", ""), error.get("errorMessage", "")
+    file, _, name = handler.rpartition(".")
+    named = ("Runtime.HandlerNotFound", "Runtime.MalformedHandlerName") + (() if module_exists(folder, file) else ("Runtime.ImportModuleError",))
+    if error_type in named or not file or not name:
+        return near_miss(folder, handler)
+    if error_type in ("Runtime.ImportModuleError", "ModuleNotFoundError", "ImportError"):
+        return built_for_another(folder, message) or missing_module(folder, handler, message)
+    return None
+
+
+def module_exists(folder, name):
+    path = os.path.join(folder, name.replace(".", "/"))
+    return os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))
+
+
+def missing_module(folder, handler, message):
+    """Where a module is that an import has not found, or how it is installed."""
+    found = re.search(r"No module named '(\w+)", message)
+    if not found or found[1] == "runtime":
+        return None
+    name, parent = found[1], os.path.dirname(os.path.realpath(folder))
+    if name in GONE:
+        return f"{name} has left Python's standard library, and this is {platform.python_version()}: take what its documentation names instead"
+    inside = os.path.basename(os.path.realpath(folder))
+    for where, right in (parent, f"{inside}.{handler}"), (os.path.dirname(parent), f"{os.path.basename(parent)}.{inside}.{handler}"):
+        if where != "/" and module_exists(where, name):
+            variable = os.environ.get("MAKE_FUNCTION", "FUNCTION")
+            return f"{name} is in {where}: {variable}={os.path.relpath(where)} HANDLER={right}?"
+    package, requirements = OF_PYPI.get(name, name), os.path.join(folder, "requirements.txt")
+    try:
+        named = re.search(rf"(?mi)^\s*{re.sub('[-_.]', '[-_.]', package)}\b", pathlib.Path(requirements).read_text("utf-8", "replace"))
+    except OSError:
+        named = None
+    what = f"-r {shlex.quote(requirements)}" if named else package
+    python, then = shlex.quote(sys.executable), "" if named else f"; named in {requirements}, make dist installs it as well"
+    if sys.prefix == sys.base_prefix and os.path.isfile(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")):
+        return f"{name} is not installed: {python} -m venv .venv && .venv/bin/pip install {what}, and then PYTHON=.venv/bin/python3{then}"
+    return f"{name} is not installed: {python} -m pip install {what}{then}"
+
+
+def built_for_another(folder, message):
+    """The extension modules of the packages in a message that are for another Python or machine than this, as make dist names them."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}" + ("t" if "t" in getattr(sys, "abiflags", "") else "")
+    system, words = platform.system(), set(re.findall(r"\w+", message))
+    arch = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    here, pythons, machines = set(), {}, []
+    for path in sorted(pathlib.Path(folder).rglob("*.so")):
+        name = path.relative_to(folder).as_posix()
+        if re.split("[./]", name)[0] not in words:
+            continue
+        with open(path, "rb") as file:
+            head = file.read(20)
+        machine = MACHINES.get(int.from_bytes(head[18:20], "little")) if head[:4] == b"\x7fELF" else None
+        if (machine != arch) if system == "Linux" else machine:
+            machines.append(name)
+        elif built_for(name) in (None, version):
+            here.add(name.partition(".")[0])
+        else:
+            pythons[name] = built_for(name)
+    pythons = {name: python for name, python in pythons.items() if name.partition(".")[0] not in here}
+
+    def some(names):
+        return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+    if pythons:
+        python = next(iter(pythons.values()))
+        return f"not built for Python {version}: {some([*pythons])} (PYTHON=python{python} runs it)"
+    if machines:
+        return f"not built for {system} on {arch}: {some(machines)} (install it anew, here)"
+    return None
+
+
+def top_level(path):
+    """The names that a file gives to something, and the public functions among them, without running it."""
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = symtable.symtable(file.read(), path, "exec")
+    except (OSError, SyntaxError, ValueError):
+        return set(), []  # its import will say what is wrong
+    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    functions = [child.get_name() for child in table.get_children() if isinstance(child, symtable.Function)]
+    return bound, [name for name in functions if name in bound and not name.startswith("_")]
+
+
+def near_miss(folder, handler):
+    """What to write in place of a HANDLER that names nothing, from what the folder has; None if it is not to blame."""
+    plain = re.sub(r"^\./|\(.*\)$", "", handler).replace(":", ".")
+    file, _, name = re.sub(r"\.py\b", "", plain).rpartition(".")
+    files = {path.relative_to(folder).as_posix()[:-3].removesuffix("/__init__") for path in pathlib.Path(folder).rglob("*.py")}
+    module = file.replace(".", "/")
+    if not file or not name:
+        hint = "it is file.function, as in function.handler"
+    elif module not in files:
+        close = difflib.get_close_matches(module, sorted(files), 1)
+        hint = f"there is no {module}.py" + (f": HANDLER={close[0]}.{name}?" if close else "")
+    else:
+        path = os.path.join(folder, module)
+        bound, functions = top_level(f"{path}.py" if os.path.isfile(f"{path}.py") else f"{path}/__init__.py")
+        close = [name] if name in bound else difflib.get_close_matches(name, functions, 1)
+        right = f"{file}.{close[0]}" if close else None
+        if right == handler:
+            return None  # it is there: its import, or what it imports, has failed
+        defines = f"{module}.py defines {', '.join(functions) or 'no function'}"
+        hint = (defines if name not in bound else "it is file.function") + (f": HANDLER={right}?" if right else "")
+    return f"HANDLER={handler}: {hint}"
