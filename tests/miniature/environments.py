@@ -122,7 +122,12 @@ class Invocation:
     def begin(self):
         """Wait until the function has answered, or has begun a stream, or has failed."""
         environment = self.environment
-        if not self.deliver():
+        try:
+            if not self.deliver():
+                return
+        except OSError as error:  # of the process's start: its folder is gone, say
+            self.trouble = f"RequestId: {self.request_id} Error: {error}"
+            self.error = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": self.trouble}
             return
         posts, request_id = environment.posts, self.request_id
 

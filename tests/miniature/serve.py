@@ -125,7 +125,9 @@ class Server(http.server.ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         error = sys.exc_info()[1]
-        if not isinstance(error, (OSError, Closing)):
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            say(f"a request has got no answer: {error}")
+        elif not isinstance(error, (ConnectionError, Closing)):
             super().handle_error(request, client_address)
 
 

@@ -491,6 +491,28 @@ class Reload(unittest.TestCase):
             served.write("function.py", "def handler(event, context): return 2")
             self.assertEqual(served.invoke().json, 2)
 
+    def test_the_folder_goes_and_comes(self):
+        with serving("def handler(event, context): return 1") as served:
+            os.rename(served.root, served.root + "-away")
+            answer = served.invoke()
+            os.rename(served.root + "-away", served.root)
+            self.assertEqual((answer.json["errorType"], answer.headers["X-Amz-Function-Error"]), ("Runtime.InvalidEntrypoint", "Unhandled"))
+            self.assertRegex(served.log, rf"Error: .*No such file or directory: '{served.root}'\nREPORT ")
+            self.assertEqual(served.invoke().json, 1)
+
+    def test_the_machine_is_at_fault(self):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = os.path.join(folder, "tmp")
+            os.mkdir(temporary)
+            with serving("def handler(event, context): return 1", TMPDIR=temporary) as served:
+                os.rename(temporary, temporary + "-away")
+                served.write("function.py", "def handler(event, context): return 2")
+                with self.assertRaises(http.client.RemoteDisconnected):
+                    served.invoke()
+                os.rename(temporary + "-away", temporary)
+                served.wait_log(r"a request has got no answer: \[Errno 2\] No such file or directory: ")
+                self.assertEqual(served.invoke().json, 2)
+
     def test_its_sigterm_handler_runs(self):
         source = """
             import os, signal, sys, threading
