@@ -258,6 +258,49 @@ class Place(Folder):
         self.call("./relative", self.folder)
 
 
+@unittest.skipUnless(sys.version_info >= (3, 15), "this Python has no lazy imports")
+class LazyImports(unittest.TestCase):
+    """PYTHON_LAZY_IMPORTS=all: an import at the top of a file is done where its name is first used."""
+
+    ENV = {"PYTHON_LAZY_IMPORTS": "all"}
+
+    def test_an_import_is_done_in_the_invocation_that_uses_it(self):
+        source = """
+            import asyncio, json, logging, sys
+            import missing
+
+            before = [name in sys.modules for name in ("asyncio", "json", "logging")]
+
+            def handler(event, context):
+                if event == "missing":
+                    missing.call()
+                logging.warning("hello")
+                return [before, json.dumps({}), [name in sys.modules for name in ("asyncio", "json", "logging")]]
+        """
+        with function(function=source) as root, Lambda(root, env=self.ENV) as aws:
+            answer = aws.invoke()
+            self.assertEqual(answer.json, [[False] * 3, "{}", [False, True, True]])
+            # Logging is set up all the same: once, and for this record.
+            self.assertRegex(answer.log, rf"^\[WARNING\]\t\S+Z\t{answer.request_id}\thello\n$")
+            error = aws.invoke("missing").error
+            self.assertEqual((error["errorType"], error["errorMessage"]), ("ModuleNotFoundError", "No module named 'missing'"))
+            self.assertIn("missing.call()", error["stackTrace"][-1])
+            # Which import it was says the cause.
+            self.assertRegex(error["cause"]["stackTrace"][-1], r'function.py", line 3, in <module>\n    import missing\n')
+            self.assertEqual(aws.invoke().json[1], "{}")
+
+    def test_what_init_uses_is_an_init_error(self):
+        faults = {
+            "import missing\nmissing.call()": ("Runtime.ImportModuleError", "Unable to import module 'function': No module named 'missing'"),
+            "from missing import handler": ("ModuleNotFoundError", "No module named 'missing'"),
+        }
+        for source, fault in faults.items():
+            with self.subTest(source), function(function=source) as root, Lambda(root, env=self.ENV) as aws:
+                self.assertEqual((aws.wait(), aws.kinds), (1, ["init/error"]))
+                document = aws.requests[0].json
+                self.assertEqual((document["errorType"], document["errorMessage"]), fault)
+
+
 class Wrapper(Folder):
     """AWS_LAMBDA_EXEC_WRAPPER, as AWS's own images honour it."""
 
