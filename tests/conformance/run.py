@@ -17,6 +17,8 @@ import tempfile
 import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "deploy"))
+from dependencies import reason  # noqa: E402
 BUILD = HERE.parent.parent / "build" / "conformance"
 
 # Programs that lie in wheels of which nothing else is needed: where from, and under which name.
@@ -36,9 +38,8 @@ def pip(python, *arguments):
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=1"]
     done = subprocess.run([python, "-m", "pip", *arguments, *options], stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        why = (errors or done.stderr.splitlines() or ["no message"])[-1]
-        sys.exit(f"make conformance: pip {arguments[0]} failed ({why[:200]}); it needs PyPI: are you online?")
+        version = "%d.%d" % sys.version_info[:2]
+        sys.exit(f"make conformance: pip {arguments[0]} for Python {version}: {reason(done.stderr)}")
 
 
 # Deployment tools from npm, for test_tools.py.
@@ -66,12 +67,11 @@ def install_from_npm():
     if stamp.exists() and stamp.read_text() == str(NPM):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    npm = shutil.which("npm")
     options = ["--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder]
-    if npm and not subprocess.run([npm, "install", *options, *NPM], stdout=subprocess.DEVNULL).returncode:
+    if not subprocess.run(["npm", "install", *options, *NPM], stdout=subprocess.DEVNULL).returncode:
         stamp.write_text(str(NPM))
     else:  # the tests that want them fail, and no others
-        print("make conformance: test_tools needs npm and its registry: install Node.js 20 or later; are you online?", file=sys.stderr)
+        print(f"make conformance: npm install failed, and test_tools needs {' and '.join(NPM)}; npm's own words are above", file=sys.stderr)
 
 
 def unpack(name, python):

@@ -17,6 +17,8 @@ PLATFORMS = [f"manylinux_2_{minor}" for minor in range(34, 16, -1)] + ["manylinu
 # What an installer notes about itself: which one it was, from where, for whom.
 NOTES = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_build\.json|uv_cache\.json)$")
 RECORD = re.compile(r"[^/]+\.dist-info/RECORD$")
+# pip and uv say the same of a package without a wheel as of a registry that they have not reached, but for these words.
+UNREACHABLE = re.compile("connection broken|error sending request|dns error|Connection(Error| refused| timed out)|Failed to fetch")
 
 
 class NotInstalled(Exception):
@@ -61,10 +63,19 @@ def complaint(said, installer, version, arch):
     """What an installer has to say, without its progress and hints."""
     if "No module named pip" in said:
         return f"{sys.executable} has no pip, and there is no uv on PATH: install one of them"
+    return f"{installer}, wheels for Python {version} on {arch}: {reason(said, installer)}"
+
+
+def reason(said, installer="pip"):
+    """Why an installer has failed, and what to do: its last word is the same offline as where there is no such wheel."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line[len("ERROR:"):].strip() for line in lines if line.startswith("ERROR:")] or lines or ["no message"]
-    text = " ".join(errors if installer == "uv" else errors[-1:])
-    return f"{installer}, wheels for Python {version} on {arch}: {text[:400]}"
+    text = " ".join(errors if installer == "uv" else errors[-1:])[:400]
+    if UNREACHABLE.search(said):
+        return f"{text}; the package registry was not reached: are you online?"
+    if text.startswith("No matching distribution"):
+        return f"{text}; no release of it fits: name another version, or another Python"
+    return text
 
 
 def settled(files):

@@ -17,6 +17,7 @@ import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
+import dependencies
 import package
 from elf import Elf
 from miniature import REPO, Lambda
@@ -192,6 +193,20 @@ def handler(event, context):
         self.write("requirements.txt", "-e ../elsewhere\n")
         self.refused("requirements.txt: -e ../elsewhere: an editable package stays where it is", **offline)
         self.assertEqual(self.pack(REQUIREMENTS="")[0], 0)  # none
+
+    def test_a_wheel_that_there_is_none_of_and_a_registry_out_of_reach(self):
+        last = "ERROR: Could not find a version that satisfies the requirement x==1 (from versions: none)\nERROR: No matching distribution found for x==1\n"
+        broken = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('...: Failed to establish a new connection')': /simple/x/\n"
+        pip = "pip, wheels for Python 3.99 on arm64: No matching distribution found for x==1; "
+        for said, installer, text in (
+            (last, "pip", pip + "no release of it fits: name another version, or another Python"),
+            (broken + last, "pip", pip + "the package registry was not reached: are you online?"),
+            ("error: Failed to fetch: `https://x/`\n  Caused by: dns error\n", "uv",
+             "uv, wheels for Python 3.99 on arm64: error: Failed to fetch: `https://x/` Caused by: dns error; the package registry was not reached: are you online?"),
+            ("x No solution found\nx has no wheels with a matching Python ABI tag\n", "uv",
+             "uv, wheels for Python 3.99 on arm64: x No solution found x has no wheels with a matching Python ABI tag"),
+        ):
+            self.assertEqual(dependencies.complaint(said, installer, "3.99", "arm64"), text)
 
     def test_a_folder_in_place_of_a_zip(self):
         self.write("function.py", GREETING)
