@@ -19,6 +19,7 @@ import zipfile
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "deploy"))
 from dependencies import reason  # noqa: E402
+
 BUILD = HERE.parent.parent / "build" / "conformance"
 
 # Programs that lie in wheels of which nothing else is needed: where from, and under which name.

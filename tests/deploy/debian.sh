@@ -73,10 +73,13 @@ arm64() {
     unpack "$repo/build/qemu" bookworm "$(dpkg --print-architecture)" base-files qemu-user-static
     unpack "$repo/build/arm64" bookworm arm64 base-files libc-bin python3-minimal python3.11-venv
     root=$repo/build/arm64/root
+    # By the name of this script, beside whose folder it finds its library, it also is sys.executable:
+    # the function's children start as the function does.
     mkdir -p "$repo/build/arm64/bin"
+    ln -sfn root/usr/lib "$repo/build/arm64/lib"
     cat >"$repo/build/arm64/bin/python3" <<END
 #!/bin/sh
-exec "$repo/build/qemu/root/usr/bin/qemu-aarch64-static" -L "$root" "$root/usr/bin/python3.11" "\$@"
+exec "$repo/build/qemu/root/usr/bin/qemu-aarch64-static" -0 "\$0" -L "$root" "$root/usr/bin/python3.11" "\$@"
 END
     chmod +x "$repo/build/arm64/bin/python3"
     FUNCTION_PYTHON=$repo/build/arm64/bin/python3 exec "$@"

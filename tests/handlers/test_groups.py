@@ -1,10 +1,9 @@
 """Exception groups tell the exceptions in them, and notes are told: in the document, in both forms of the log, bounded."""
 
 import json
-import sys
 import unittest
 
-from miniature import Lambda, function
+from miniature import FUNCTION_VERSION, Lambda, function
 
 # On Pythons before 3.11 the class of the package exceptiongroup, and what add_note() does.
 SOURCE = """
@@ -184,7 +183,7 @@ class Groups(unittest.TestCase):
         self.assertNotIn("exceptions", self.error("strange"))
         self.assertEqual(tree(self.error("hostile")), ["Hostile: h"])
 
-    @unittest.skipIf(sys.version_info < (3, 11), "this Python has no asyncio.TaskGroup: 3.11 has")
+    @unittest.skipIf(FUNCTION_VERSION < (3, 11), "this Python has no asyncio.TaskGroup: 3.11 has")
     def test_where_async_handlers_fail(self):
         document = self.error("task_group")
         self.assertEqual(tree(document), ["ExceptionGroup: unhandled errors in a TaskGroup", [["ValueError: one"], ["ValueError: two"]]])

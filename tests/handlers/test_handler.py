@@ -3,12 +3,11 @@
 import json
 import re
 import subprocess
-import sys
 import unittest
 
-from miniature import REPO, Lambda, function
+from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, REPO, Lambda, function
 
-PACKAGES = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+PACKAGES = f"/opt/python/lib/python{FUNCTION_VERSION[0]}.{FUNCTION_VERSION[1]}/site-packages"
 
 
 class Environment(unittest.TestCase):
@@ -36,7 +35,7 @@ class Environment(unittest.TestCase):
     def own_path(self):
         """What sys.path the interpreter has without us, but for the empty string that stands for -c."""
         program = "import json, sys; print(json.dumps(sys.path))"
-        path = json.loads(subprocess.run([sys.executable, "-c", program], env=self.env, stdout=subprocess.PIPE).stdout)
+        path = json.loads(subprocess.run([FUNCTION_PYTHON, "-c", program], env=self.env, stdout=subprocess.PIPE).stdout)
         self.assertEqual(path[0], "")
         return path[1:]
 
@@ -289,7 +288,7 @@ class Library(unittest.TestCase):
     """A script that is its own bootstrap."""
 
     def start(self, root, **how):
-        return Lambda(root, command=[sys.executable, f"{root}/script.py"], env={"PYTHONPATH": REPO, "_HANDLER": None}, **how)
+        return Lambda(root, command=[FUNCTION_PYTHON, f"{root}/script.py"], env={"PYTHONPATH": REPO, "_HANDLER": None}, **how)
 
     def test_run(self):
         kinds = {"def": "return", "async def": "return", "def ": "yield", "async def ": "yield"}

@@ -8,12 +8,11 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 import unittest
 
-from miniature import Lambda, Served, function, until, until_asleep
+from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, Lambda, Served, function, until, until_asleep
 from miniature.raw import RawApi
 from miniature.raw import event as plain_event
 
@@ -334,7 +333,7 @@ class Ids(unittest.TestCase):
             said = self.said(aws)
         # A thread without a context has the invocation that runs, as far as anyone can tell (from 3.14 on its
         # threads may inherit the context).
-        self.assertIn(said.pop("later without"), (first, second) if sys.version_info >= (3, 14) else (second,))
+        self.assertIn(said.pop("later without"), (first, second) if FUNCTION_VERSION >= (3, 14) else (second,))
         self.assertEqual(said, {
             "first handler": first, "first without": first, "later with": first, "second handler": second,
         })
@@ -487,7 +486,7 @@ class Imports(unittest.TestCase):
         with function(function=source) as root, Lambda(root) as aws:
             self.assertEqual(aws.invoke("stream").body, b"x")
             at_import, after = aws.invoke().json
-            command = [sys.executable, "-c", "import sys; print(*sys.modules)"]
+            command = [FUNCTION_PYTHON, "-c", "import sys; print(*sys.modules)"]
             own = subprocess.run(command, env=aws.env, cwd=root, stdout=subprocess.PIPE, universal_newlines=True).stdout
             for modules in at_import, after:
                 self.assertEqual(heavy & (set(modules) - set(own.split())), set())

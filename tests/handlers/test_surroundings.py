@@ -3,13 +3,12 @@
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 
-from miniature import REPO, Lambda, function
+from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, REPO, Lambda, function
 
-PACKAGES = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+PACKAGES = f"/opt/python/lib/python{FUNCTION_VERSION[0]}.{FUNCTION_VERSION[1]}/site-packages"
 
 
 def answer(source, event=None, handler="function.handler", env=None, files=None, **how):
@@ -195,10 +194,10 @@ class LikePythons(unittest.TestCase):
 
     def test_which_is_found(self):
         before, after = list(self.BEFORE), list(self.AFTER)
-        (before if sys.version_info >= (3, 12) else after).append("queue")
-        (before if sys.version_info >= (3, 11) else after).append("textwrap")
+        (before if FUNCTION_VERSION >= (3, 12) else after).append("queue")
+        (before if FUNCTION_VERSION >= (3, 11) else after).append("textwrap")
         program = "import sys; print(*sys.modules)"  # what a .pth file of this Python's own has imported
-        own = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, universal_newlines=True).stdout
+        own = subprocess.run([FUNCTION_PYTHON, "-c", program], stdout=subprocess.PIPE, universal_newlines=True).stdout
         after = [name for name in after if name not in own.split()]
         files = {f"{name}.py": "mine = True" for name in before + after}
         self.assertEqual(answer(self.SOURCE, before + after, files=files), after)
@@ -263,7 +262,7 @@ class LikePythons(unittest.TestCase):
             runtime.run(lambda event, context: decimal.mine)
         """
         with function(**{"script.py": source, "decimal.py": "mine = True"}) as root:
-            with Lambda(root, command=[sys.executable, f"{root}/script.py"]) as aws:
+            with Lambda(root, command=[FUNCTION_PYTHON, f"{root}/script.py"]) as aws:
                 self.assertIs(aws.invoke().json, True)
 
 
@@ -275,7 +274,7 @@ class SitePackages(unittest.TestCase):
 
         def handler(event, context):
             program = "import sys; print(*sys.path, sep='|')"
-            child = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, universal_newlines=True)
+            child = subprocess.run([FUNCTION_PYTHON, "-c", program], stdout=subprocess.PIPE, universal_newlines=True)
             return [sys.path, os.environ.get("PYTHONPATH"), child.stdout.strip().split("|"), dict(os.environ)]
     """
 
@@ -300,7 +299,7 @@ class SitePackages(unittest.TestCase):
 
     def test_the_sdk_of_a_managed_runtime(self):
         with tempfile.TemporaryDirectory() as folder:
-            command = [REPO / "bootstrap", sys.executable, "-X", "mine", f"{folder}/bootstrap.py"]
+            command = [REPO / "bootstrap", FUNCTION_PYTHON, "-X", "mine", f"{folder}/bootstrap.py"]
             with function(function=self.SOURCE) as root, Lambda(root, command=command) as aws:
                 path, pythonpath, childs, environment = aws.invoke().json
                 self.assertEqual(path[:4], [root, PACKAGES, "/opt/python", folder])

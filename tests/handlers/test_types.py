@@ -1,10 +1,9 @@
 """The type of a result, of a handler and of what is in them decides: what their attributes answer does not count."""
 
 import pathlib
-import sys
 import unittest
 
-from miniature import Lambda, function
+from miniature import FUNCTION_VERSION, Lambda, function
 
 # What libraries have in use: dotdict, addict.Dict, munch.DefaultMunch, an object over a dict, and worse.
 CATCH_ALL = """
@@ -228,7 +227,7 @@ class Handlers(unittest.TestCase):
                     self.assertLess(len(children), 4)
 
 
-@unittest.skipIf(sys.version_info < (3, 15), "this Python has no frozendict: 3.15 has")
+@unittest.skipIf(FUNCTION_VERSION < (3, 15), "this Python has no frozendict: 3.15 has")
 class Frozen(unittest.TestCase):
     def test_frozendict_is_an_object(self):
         source = """

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import py_compile
 import shlex
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from miniature import REPO, Lambda, function, tell
+from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, REPO, Lambda, function, tell
 
 BOOTSTRAP = REPO / "bootstrap"
 # dash and busybox have little beyond POSIX; Amazon Linux's /bin/sh is bash.
@@ -122,7 +121,7 @@ class Interpreter(Folder):
 
     def test_python_too_old(self):
         (self.folder / "path").mkdir()
-        command = shlex.join([sys.executable, "-u", "-cimport sys; sys.version_info = (3, 8, 18); sys.version = '3.8.18 (main)'; "])
+        command = shlex.join([FUNCTION_PYTHON, "-u", "-cimport sys; sys.version_info = (3, 8, 18); sys.version = '3.8.18 (main)'; "])
         self.script("opt/bin/python3", f'#!/bin/sh\nexec {command}"${{2#-c}}"\n')
         for shell in SHELLS:
             with self.subTest(shell):
@@ -141,7 +140,7 @@ class Start(Folder):
                 for handler in ("function.handler", ""):
                     other = self.invoke(handler=handler, command=[*shell, BOOTSTRAP, "function.other"])
                     self.assertEqual(other, "other")
-                managed = [*shell, BOOTSTRAP, sys.executable, "/var/runtime/bootstrap.py"]
+                managed = [*shell, BOOTSTRAP, FUNCTION_PYTHON, "/var/runtime/bootstrap.py"]
                 self.assertEqual(self.invoke(command=managed, env=variables), "handler")
 
     def test_the_argument_reaches_the_function_as_its_handler(self):
@@ -178,7 +177,8 @@ class Start(Folder):
         copy = self.folder / "runtime.py"
         shutil.copy(BOOTSTRAP, self.folder)
         copy.write_text((REPO / "runtime.py").read_text() + '\nMARK = "compiled"\n')
-        py_compile.compile(copy, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        program = "import py_compile as p, sys; p.compile(sys.argv[1], invalidation_mode=p.PycInvalidationMode.UNCHECKED_HASH)"
+        subprocess.run([FUNCTION_PYTHON, "-c", program, copy], check=True)
         shutil.copy(REPO / "runtime.py", copy)
         source = """
             import sys
@@ -226,7 +226,7 @@ class Place(Folder):
 
     def test_task_root_with_spaces(self):
         self.script("task root/function.py", "def handler(event, context): return __file__")
-        python = self.script("task root/bin/python3", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -X mine "$@"\n')
+        python = self.script("task root/bin/python3", f'#!/bin/sh\nexec {shlex.quote(FUNCTION_PYTHON)} -X mine "$@"\n')
         for shell in SHELLS:
             with Lambda(self.folder / "task root", command=[*shell, BOOTSTRAP], python="/bin/false") as aws:
                 self.assertEqual(aws.invoke().json, str(self.folder / "task root/function.py"))
@@ -258,7 +258,7 @@ class Place(Folder):
         self.call("./relative", self.folder)
 
 
-@unittest.skipUnless(sys.version_info >= (3, 15), "this Python has no lazy imports")
+@unittest.skipUnless(FUNCTION_VERSION >= (3, 15), "this Python has no lazy imports")
 class LazyImports(unittest.TestCase):
     """PYTHON_LAZY_IMPORTS=all: an import at the top of a file is done where its name is first used."""
 
@@ -343,7 +343,7 @@ os.execvp(most[0], [*most, "-X", "inserted", last])
 
     def test_not_on_a_managed_runtime_where_lambda_has_run_it(self):
         wrapper = self.script("fails", "#!/bin/sh\nexit 9\n")
-        for options, _, _ in self.wrapped(wrapper, args=[sys.executable, "/var/runtime/bootstrap.py"]):
+        for options, _, _ in self.wrapped(wrapper, args=[FUNCTION_PYTHON, "/var/runtime/bootstrap.py"]):
             self.assertEqual(options, [])
 
     def test_not_in_a_circle(self):
@@ -369,7 +369,7 @@ os.execvp(most[0], [*most, "-X", "inserted", last])
 
     def test_a_second_one_on_a_managed_runtime(self):
         """NEXT_EXEC_WRAPPER: it gets the interpreter, the options that the first has inserted, and the code last."""
-        args = [sys.executable, "-X", "first one", "/var/runtime/bootstrap.py"]
+        args = [FUNCTION_PYTHON, "-X", "first one", "/var/runtime/bootstrap.py"]
         following = self.script("next one", self.OPTIONS)
         source = """
             import os, sys
@@ -384,12 +384,12 @@ os.execvp(most[0], [*most, "-X", "inserted", last])
                     with Lambda(root, command=[*shell, BOOTSTRAP, *args], env=variables) as aws:
                         self.assertEqual(aws.invoke().json[0], options)
             # What starts another program than AWS's bootstrap.py has no options for the interpreter.
-            other = [sys.executable, "-m", "awslambdaric", "function.handler"]
+            other = [FUNCTION_PYTHON, "-m", "awslambdaric", "function.handler"]
             self.assertEqual(self.invoke(command=[*shell, BOOTSTRAP, *other]), "handler")
 
     def test_a_second_one_that_is_missing(self):
         for shell in SHELLS:
-            command = [*shell, BOOTSTRAP, sys.executable, "/var/runtime/bootstrap.py"]
+            command = [*shell, BOOTSTRAP, FUNCTION_PYTHON, "/var/runtime/bootstrap.py"]
             with function(function=FUNCTION) as root, Lambda(root, command=command, env={"NEXT_EXEC_WRAPPER": "/missing"}) as aws:
                 self.assertEqual(aws.wait(), 127)
                 self.assertEqual(aws.stderr, "bootstrap: NEXT_EXEC_WRAPPER=/missing is not an executable file\n")

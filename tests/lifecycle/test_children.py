@@ -2,11 +2,10 @@
 
 import multiprocessing
 import pathlib
-import sys
 import textwrap
 import unittest
 
-from miniature import REPO, Lambda, function
+from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, REPO, Lambda, function
 
 METHODS = [method for method in multiprocessing.get_all_start_methods() if method != "fork"]
 
@@ -64,7 +63,7 @@ class Children(unittest.TestCase):
         script = SCRIPT.format(function=textwrap.dedent(FUNCTION))
         with function(**{"script.py": script}) as root:
             path = str(pathlib.Path(root, "script.py"))
-            with Lambda(root, command=[sys.executable, path]) as aws:
+            with Lambda(root, command=[FUNCTION_PYTHON, path]) as aws:
                 for number, method in enumerate(METHODS, 1):
                     with self.subTest(method):
                         *answer, status = aws.invoke(method).json
@@ -72,7 +71,7 @@ class Children(unittest.TestCase):
                         aws.wait_for_next(1)
                         self.assertEqual(aws.kinds.count("next"), number + 1)
 
-    @unittest.skipIf(sys.version_info < (3, 14), "this Python runs no script in subinterpreters: 3.14 does")
+    @unittest.skipIf(FUNCTION_VERSION < (3, 14), "this Python runs no script in subinterpreters: 3.14 does")
     def test_subinterpreters_of_a_script(self):
         source = f"""
             import sys
@@ -90,7 +89,7 @@ class Children(unittest.TestCase):
 
             runtime.run(handler)
         """
-        with function(**{"script.py": source}) as root, Lambda(root, command=[sys.executable, f"{root}/script.py"]) as aws:
+        with function(**{"script.py": source}) as root, Lambda(root, command=[FUNCTION_PYTHON, f"{root}/script.py"]) as aws:
             self.assertEqual(aws.invoke(1).json, 2)
             aws.wait_for_next(1)
             self.assertEqual(aws.kinds.count("next"), 2)

@@ -1,10 +1,9 @@
 """SnapStart: the function's hooks around the snapshot, and what must not survive it."""
 
 import subprocess
-import sys
 import unittest
 
-from miniature import Fault, Lambda, function
+from miniature import FUNCTION_PYTHON, Fault, Lambda, function
 
 SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 
@@ -179,7 +178,7 @@ class WithoutSnapStart(unittest.TestCase):
         source = "import sys\ndef handler(event, context): return [*sys.modules]"
         with snapstart(source) as root, Lambda(root) as aws:
             code = "import sys; print(*sys.modules)"
-            own = subprocess.run([sys.executable, "-c", code], env=aws.env, stdout=subprocess.PIPE, text=True, check=True)
+            own = subprocess.run([FUNCTION_PYTHON, "-c", code], env=aws.env, stdout=subprocess.PIPE, text=True, check=True)
             modules = {*aws.invoke().json} - {*own.stdout.split()}
         self.assertIn("runtime", modules)
         self.assertFalse(modules & {"http.client", "email", "ssl", "urllib.parse", "random", "snapshot_restore_py"})

@@ -10,9 +10,19 @@ Where `tests` is on the path, `import miniature` finds it.
 
 from .api import LIMIT, SPLIT, STREAMED_HTTP, Fault, head
 from .case import Served
-from .process import REPO, Lambda, function, tell, until, until_asleep, until_gone
+from .process import (
+    FUNCTION_PYTHON,
+    FUNCTION_VERSION,
+    REPO,
+    Lambda,
+    function,
+    tell,
+    until,
+    until_asleep,
+    until_gone,
+)
 
 __all__ = [
-    "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
+    "FUNCTION_PYTHON", "FUNCTION_VERSION", "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
     "Fault", "Lambda", "Served", "function", "head", "tell", "until", "until_asleep", "until_gone",
 ]

@@ -44,7 +44,11 @@ class Source:
                     self.echo(data)
 
 
-FUNCTION_PYTHON = os.environ.get("FUNCTION_PYTHON") or sys.executable  # what `python3` is for the function
+# What `python3` is for the function, and its version: the tests' own, unless the variable names another.
+FUNCTION_PYTHON, FUNCTION_VERSION = sys.executable, sys.version_info[:2]
+if os.environ.get("FUNCTION_PYTHON"):
+    FUNCTION_PYTHON = os.environ["FUNCTION_PYTHON"]
+    FUNCTION_VERSION = tuple(subprocess.check_output([FUNCTION_PYTHON, "-c", "import sys; sys.stdout.buffer.write(bytes(sys.version_info[:2]))"]))
 
 
 class Lambda(Api):
