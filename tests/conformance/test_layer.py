@@ -131,6 +131,34 @@ class Layer(unittest.TestCase):
                 (root / "proc/self/exe").symlink_to("/opt/bin/python3")
                 self.assertEqual(run(root, "print('started')", LD_LIBRARY_PATH=""), "started\n")
 
+    @needs_chroot
+    @unittest.skipUnless(list(PREFIX.glob("lib/libpython*.so.1.0")), "this Python has no shared library")
+    def test_var_lang_of_awss_image(self):
+        """It looks for its library in /var/lang/lib, and so does not start where it was copied to."""
+        prefix = self.copied_prefix((PREFIX / f"bin/python{VERSION}").read_bytes())
+        (prefix / "bin/python3").symlink_to(f"python{VERSION}")
+        patchelf("--set-rpath", "/var/lang/lib", prefix / f"bin/python{VERSION}")
+        said = build(self.folder / "lang.zip", prefix)
+        self.assertIn(f", Python {VERSION}.{sys.version_info[2]} for ", said)
+        with RootFS() as root:
+            unpack(self.folder / "lang.zip", root / "opt")
+            run(root, USE)
+
+    @needs_chroot
+    @unittest.skipUnless(list(PREFIX.glob("lib/libpython*.so.1.0")), "this Python has no shared library")
+    def test_everything_in_lib64(self):
+        """Amazon Linux's own Python: the standard library stays where the interpreter looks for it."""
+        prefix = self.copied_prefix((PREFIX / f"bin/python{VERSION}").read_bytes())
+        (prefix / "lib").rename(prefix / "lib64")
+        patchelf("--remove-rpath", prefix / f"bin/python{VERSION}")
+        build(self.folder / "lib64.zip", prefix)
+        with zipfile.ZipFile(self.folder / "lib64.zip") as archive:
+            folders = {"/".join(name.split("/")[:2]) for name in archive.namelist() if re.match("lib.*/python3", name)}
+        self.assertEqual(folders, {f"lib64/python{VERSION}"})
+        with RootFS() as root:
+            unpack(self.folder / "lib64.zip", root / "opt")
+            run(root, USE, PYTHONPLATLIBDIR="lib64")  # as theirs are built
+
     def test_libraries_that_libraries_need(self):
         prefix = self.copied_prefix((PREFIX / f"bin/python{VERSION}").read_bytes())
         library = next(PREFIX.glob("lib/python3*/lib-dynload/*.so"))
