@@ -16,6 +16,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 
 import package
 from elf import Elf
+from miniature import Lambda
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -210,6 +211,62 @@ class Layer(unittest.TestCase):
                     for _, needed in section.iter_versions() for version in needed if re.fullmatch(r"GLIBC_[\d.]+", version.name)
                 ]
                 self.assertEqual(ours.glibc, max(versions, default=(0, 0)))
+
+
+def python_with_pip(version):
+    """An interpreter of that version that this machine has, or None."""
+    for python in (shutil.which(f"python{version}"), *pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")):
+        if python and not subprocess.run([python, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+            return python
+
+
+@needs_chroot
+@unittest.skipUnless(shutil.which("apt-get") and shutil.which("dpkg-deb"), "this machine is no Debian, whose arm64 Python this wants")
+class Arm64(unittest.TestCase):
+    """Built on this machine for the other, and run there by qemu, which lies in the root: bootstrap takes it for a wrapper."""
+
+    @classmethod
+    def setUpClass(cls):
+        python = python_with_pip("3.11")  # Debian's arm64 Python is one, and only such a Python compiles for it
+        if not python or package.this_machine() != "x86_64":
+            raise unittest.SkipTest("this machine is no x86-64, or has no Python 3.11 with pip")
+        subprocess.run([REPO / "tests/deploy/debian.sh", "arm64", "true"], check=True, timeout=300)
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="arm64-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        (cls.folder / "code").mkdir()
+        (cls.folder / "code/requirements.txt").write_text("markupsafe==3.0.4\n")
+        (cls.folder / "code/function.py").write_text(
+            "import platform\n" "from markupsafe._speedups import _escape_inner\n" + USE +
+            "def handler(event, context):\n" "    return [_escape_inner(event), platform.machine(), __file__]\n"
+        )
+        words = ["make", "-s", "-f", REPO / "Makefile", f"PYTHON={python}", "ARCH=arm64"]
+        env = {**os.environ, "MAKEFLAGS": "", "FORCE": "1"}
+        cls.said = ""
+        for more in (["layer", f"PYTHON_PREFIX={REPO}/build/arm64/root/usr"], ["dist", f"FUNCTION={cls.folder}/code", "OUTPUT=function.zip"]):
+            done = subprocess.run([*words, *more], cwd=cls.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+            cls.said += done.stdout
+            if done.returncode:
+                raise AssertionError(done.stdout)
+
+    def test_what_is_said(self):
+        self.assertRegex(self.said, r"dist/layer.zip: .*, Python 3\.11\.\d+ for arm64\n")
+        self.assertNotRegex(self.said, "from this machine|not found|not built for")
+
+    def test_it_starts_where_only_the_layer_is(self):
+        with RootFS() as root:
+            arm64 = REPO / "build/arm64/root"
+            (root / "lib/aarch64-linux-gnu").mkdir(parents=True)
+            for library in arm64.glob("lib/aarch64-linux-gnu/*"):
+                if package.IN_GLIBC.fullmatch(library.name):
+                    shutil.copy(library, root / "lib/aarch64-linux-gnu")
+            shutil.copy(arm64 / "lib/ld-linux-aarch64.so.1", root / "lib")
+            shutil.copy(REPO / "build/qemu/root/usr/bin/qemu-aarch64-static", root / "usr/local/bin")
+            unpack(self.folder / "dist/layer.zip", root / "opt")
+            unpack(self.folder / "function.zip", root / "var/task")
+            env = {"_HANDLER": "function.handler", **ENVIRONMENT, "AWS_LAMBDA_EXEC_WRAPPER": "/usr/local/bin/qemu-aarch64-static"}
+            for bootstrap in "/opt/bootstrap", "/var/task/bootstrap":
+                with Lambda(root / "var/task", env=env, command=enter(root, bootstrap)) as aws:
+                    self.assertEqual(aws.invoke("<Ada>", timeout=60).json, ["&lt;Ada&gt;", "aarch64", "/var/task/function.py"])
 
 
 if __name__ == "__main__":
