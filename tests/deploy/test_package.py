@@ -396,6 +396,11 @@ def handler(event, context):
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
                 package.report(str(self.output), {"model.bin": (bytes(megabytes << 20), False)}, None)
             self.assertEqual("251.0 MB unpacked is over Lambda's 250 MB" in said.getvalue(), over)
+        for size, over in ((50 << 20, False), ((50 << 20) + 1, True)):
+            os.truncate(self.output, size)  # a hole, which takes no room
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as said:
+                package.report(str(self.output), {}, None)
+            self.assertEqual(f"{self.output} is over 50 MB: it has to go through S3 (" in said.getvalue(), over)
 
 
 class LayerWithInterpreter(unittest.TestCase):
