@@ -7,6 +7,9 @@ import sys
 
 from miniature import Lambda
 
+# What this runtime says of itself at DEBUG, and awslambdaric does not.
+VERSION = re.compile(r'(?m)^(\[DEBUG\]\t\S+\t\t|\{"timestamp": "[^"]*", "level": "DEBUG", "message": ")runtime \S+, Python .*\n')
+
 
 class Recording:
     """What has come out of a runtime, from one look at it to the next."""
@@ -22,8 +25,8 @@ class Recording:
         frames, log, stderr = aws.frames, aws.log, aws.stderr
         outcome = {
             "posts": [self.post(request) for request in posts[self.posts :]],
-            "log": self.plain(log[self.log :]),
-            "frames": [f"{kind:08x} {self.plain(text)}" for kind, _, text in frames[self.frames :]],
+            "log": self.plain(VERSION.sub("", log[self.log :])),
+            "frames": [f"{kind:08x} {self.plain(text)}" for kind, _, text in frames[self.frames :] if not VERSION.search(text)],
             # Of Python's own traceback the last line says enough.
             "stderr": re.sub(r"(?m)^Traceback .*\n(  .*\n)*", "TRACEBACK\n", self.plain(stderr[self.stderr :])),
             "exit": aws.status,

@@ -12,7 +12,7 @@ import termios
 import time
 import unittest
 
-from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, Lambda, Served, function, until, until_asleep
+from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, REPO, Lambda, Served, function, until, until_asleep
 from miniature.raw import RawApi
 from miniature.raw import event as plain_event
 
@@ -76,6 +76,32 @@ class Text(unittest.TestCase):
                     self.assertEqual(said, list(LEVELS[LEVELS.index(lowest):]))
 
 
+class Version(unittest.TestCase):
+    """The first record of a process, at DEBUG, names the runtime's and Python's."""
+
+    VERSION = re.escape(re.search('^__version__ = "(.+)"', (REPO / "runtime.py").read_text(), re.MULTILINE)[1])
+    PYTHON = r"Python %d\.%d\.\w+" % FUNCTION_VERSION
+
+    def log(self, **env):
+        env = {f"AWS_LAMBDA_LOG_{name}": value for name, value in env.items()}
+        with function(function="def handler(event, context): pass") as root, Lambda(root, env=env) as aws:
+            return settled(aws).log
+
+    def test_text(self):
+        for level in "DEBUG", "trace":
+            self.assertRegex(self.log(LEVEL=level), rf"^\[DEBUG\]\t{TIME}\.\d{{3}}Z\t\truntime {self.VERSION}, {self.PYTHON}\n$")
+
+    def test_json(self):
+        record = json.loads(self.log(LEVEL="DEBUG", FORMAT="JSON"))
+        self.assertRegex(record.pop("timestamp"), f"^{TIME}Z$")
+        self.assertRegex(record.pop("message"), f"^runtime {self.VERSION}, {self.PYTHON}$")
+        self.assertEqual(record, {"level": "DEBUG", "requestId": ""})
+
+    def test_not_at_other_levels(self):
+        for level in None, "", "INFO":
+            self.assertEqual(self.log(LEVEL=level), "")
+
+
 class Json(Served):
     SOURCE = """
         import datetime, logging, sys
@@ -131,6 +157,9 @@ class Json(Served):
     """
 
     OPTIONS = {"env": {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "TRACE"}}
+
+    def setUp(self):
+        settled(self.aws)  # it has said its version
 
     def records(self, event, **headers):
         """What a function of SOURCE logs: each line an object, without what each must have."""
@@ -251,10 +280,11 @@ class Frames(unittest.TestCase):
 
     def test_text_with_a_level(self):
         kinds = [kind for kind, _ in self.frames(LEVEL="DEBUG")]
-        self.assertEqual(kinds, [f"a55a00{kind}" for kind in ("03", "0b", "0f", "13", "17", "1b", "0f", "1b")])
+        self.assertEqual(kinds, [f"a55a00{kind}" for kind in ("0b", "03", "0b", "0f", "13", "17", "1b", "0f", "1b")])
 
     def test_json(self):
-        context, *frames = self.frames(LEVEL="TRACE", FORMAT="JSON")
+        version, context, *frames = self.frames(LEVEL="TRACE", FORMAT="JSON")
+        self.assertEqual((version[0], json.loads(version[1])["level"]), ("a55a000a", "DEBUG"))
         self.assertEqual(context, ("a55a0003", "through the context"))
         self.assertEqual([kind for kind, _ in frames], [f"a55a00{kind}" for kind in ("0a", "0e", "12", "16", "1a", "0e", "1a")])
         for _, text in frames:
@@ -273,7 +303,7 @@ class Frames(unittest.TestCase):
             env = {"AWS_LAMBDA_LOG_FORMAT": log_format, "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}
             with function(function=source) as root, Lambda(root, telemetry=True, env=env) as aws:
                 aws.invoke()
-                self.assertEqual([f"{kind:08x}" for kind, _, _ in settled(aws).frames], [kind])
+                self.assertEqual([f"{kind:08x}" for kind, _, _ in settled(aws).frames[1:]], [kind])
 
     def test_unhandled_errors(self):
         kind, text = self.frames("raise")[-1]
