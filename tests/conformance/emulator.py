@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 
+from root_fs import enter
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BOOTSTRAP = REPO / "bootstrap"
 BUILD = REPO / "build" / "conformance"
@@ -94,10 +96,11 @@ class Program:
 class Emulator(Program):
     """command: what the emulator starts, and the handler. environment: over what a container has.
 
-    slots: Managed Instances mode, with AWS_LAMBDA_MAX_CONCURRENCY=slots.
+    slots: Managed Instances mode, with AWS_LAMBDA_MAX_CONCURRENCY=slots. root_fs: the root file system that the emulator
+    and the function, in its /var/task, see.
     """
 
-    def __init__(self, root, *command, environment=None, slots=None):
+    def __init__(self, root, *command, environment=None, slots=None, root_fs=None):
         self.port = free_port()
         variables = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
         variables.update(environment or {})
@@ -111,6 +114,9 @@ class Emulator(Program):
             variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(slots)
             os.chmod(root, 0o755)
             emulator = [*NAMESPACE, MOUNT, "sh", REPO, root, sys.base_prefix, *emulator]
+        if root_fs:
+            shutil.copy(emulator[0], root_fs / "usr/local/bin")
+            emulator = enter(root_fs, "/usr/local/bin/aws-lambda-rie", *emulator[1:])
         super().__init__(emulator, root, variables)
         try:
             self.wait_for_port(self.port)

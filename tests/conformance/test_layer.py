@@ -1,6 +1,7 @@
 """make layer with a whole interpreter: all of it works where nothing else is, whoever built it."""
 
 import filecmp
+import json
 import os
 import pathlib
 import re
@@ -16,6 +17,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 
 import package
 from elf import Elf
+from emulator import Emulator
 from miniature import Lambda
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
 
@@ -131,6 +133,23 @@ class Layer(unittest.TestCase):
                 (root / "proc/self").mkdir(parents=True)  # where ld.so learns what $ORIGIN is
                 (root / "proc/self/exe").symlink_to("/opt/bin/python3")
                 self.assertEqual(run(root, "print('started')", LD_LIBRARY_PATH=""), "started\n")
+
+    @needs_chroot
+    def test_customer_managed_runtime_under_awss_emulator(self):
+        """The image's file system: Python in /var/lang, the runtime in /var/runtime, the function in /var/task."""
+        with RootFS() as root:
+            unpack(self.layer, root / "var/lang")
+            for name in ("bootstrap", "runtime.py", "__pycache__"):
+                (root / "var/lang" / name).rename(root / "var/runtime" / name)
+            (root / "var/task/function.py").write_text(
+                "import os, sys\n\ndef handler(event, context):\n    return [event, __file__, sys.executable, os.getcwd(), context.function_name]\n"
+            )
+            environment = {**ENVIRONMENT, "LD_LIBRARY_PATH": "/var/lang/lib:" + ENVIRONMENT["LD_LIBRARY_PATH"]}
+            with Emulator(root / "var/task", "/var/runtime/bootstrap", "function.handler", environment=environment, root_fs=root) as emulator:
+                for event in ("é", {"k": 1}):
+                    status, body = emulator.invoke(event)
+                    answer = [event, "/var/task/function.py", "/var/lang/bin/python3", "/var/task", "test_function"]
+                    self.assertEqual((status, json.loads(body)), (200, answer), emulator.log)
 
     @needs_chroot
     @unittest.skipUnless(list(PREFIX.glob("lib/libpython*.so.1.0")), "this Python has no shared library")
