@@ -19,6 +19,7 @@ NOTES = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_b
 RECORD = re.compile(r"[^/]+\.dist-info/RECORD$")
 # pip and uv say the same of a package without a wheel as of a registry that they have not reached, but for these words.
 UNREACHABLE = re.compile("connection broken|error sending request|dns error|Connection(Error| refused| timed out)|Failed to fetch")
+MAKE_A_WHEEL = "make one (pip wheel --no-deps --wheel-dir wheels …), and write `--find-links wheels` and the package's name"
 
 
 class NotInstalled(Exception):
@@ -34,9 +35,9 @@ def install(requirements, arch, read_tree):
     With uv where there is one, which also judges markers for the other machine, else with pip. Wheels only: what a
     source distribution builds here is for this machine. The bytes are the same whichever it was.
     """
-    editable = re.search(r"(?m)^\s*(-e|--editable)\b.*", open(requirements, encoding="utf-8").read())
-    if editable:
-        raise NotInstalled(f"{editable[0].strip()}: an editable package stays where it is; name it without -e")
+    source = built_here(requirements)
+    if source:
+        raise NotInstalled(f"{source}: only wheels are installed: {MAKE_A_WHEEL}")
     version = "%d.%d" % sys.version_info[:2]
     with tempfile.TemporaryDirectory(prefix="requirements-") as folder:
         common = ["install", "--quiet", "--target", folder, "--requirement", requirements, "--python-version", version]
@@ -49,14 +50,38 @@ def install(requirements, arch, read_tree):
             platforms = [f"--platform={platform}_{MACHINES[arch]}" for platform in PLATFORMS]
             command = [sys.executable, "-m", "pip", *common, *platforms, "--implementation=cp",
                        "--only-binary=:all:", "--no-compile", "--no-warn-script-location", "--disable-pip-version-check"]
-        # A person's configuration must not send it elsewhere.
-        environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_ROOT_USER_ACTION": "ignore"}
+            command += ["--root=/", "--prefix="]  # a person's configuration must not send it elsewhere
+        environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0", "PIP_ROOT_USER_ACTION": "ignore"}
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
         )
         if done.returncode:
             raise NotInstalled(complaint(done.stdout, "uv" if uv else "pip", version, arch))
         return settled(read_tree(folder, lambda path: os.path.basename(path) == "__pycache__"))
+
+
+def built_here(requirements, seen=()):
+    """The first line, of the file or those it includes, that names sources in place of a wheel; None if there is none.
+
+    pip would build them, in the sources' own folder and for this machine, and leave in what it packs of an editable
+    one nothing but that folder's path. uv refuses them.
+    """
+    with open(requirements, "rb") as file:
+        text = re.sub(r"\\\r?\n", "", file.read().decode("utf-8-sig", "replace"))
+    for line in text.splitlines():
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        target = re.sub(r"^([\w.-]+(\[.*?\])?\s*@\s*)?(file:(//)?)?|\s+(;|--).*|#.*", "", line)
+        included = re.match(r"(?:-r|--requirement)[\s=]*(.+)", line)
+        if included:
+            path = os.path.join(os.path.dirname(requirements), included[1])
+            inner = built_here(path, (*seen, requirements)) if os.path.isfile(path) and path not in seen else None
+            if inner:
+                return inner
+        elif re.match(r"(-e|--editable)[\s=]|(.*@\s*)?(git|hg|svn|bzr)\+", line) or re.search(r"\.(tar(\.\w+)?|tgz|tbz2?|zip)$", target):
+            return line
+        elif (target in (".", "..") or "/" in target or "file:" in line) and os.path.isdir(target):
+            return line
+    return None
 
 
 def complaint(said, installer, version, arch):
@@ -67,21 +92,23 @@ def complaint(said, installer, version, arch):
 
 
 def reason(said, installer="pip"):
-    """Why an installer has failed, and what to do: its last word is the same offline as where there is no such wheel."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line[len("ERROR:"):].strip() for line in lines if line.startswith("ERROR:")] or lines or ["no message"]
-    text = " ".join(errors if installer == "uv" else errors[-1:])[:400]
+    """Why an installer has failed, and what to do: its last error is the same offline as where there is no such wheel."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no message"]
+    if installer == "pip":  # its last error, with the lines that belong to it
+        last = max([number for number, line in enumerate(lines) if line.startswith("ERROR:")], default=0)
+        lines = lines[-1:] if "Traceback" in said else lines[last:]
+    text = re.sub("^ERROR: ", "", " ".join(line for line in lines if not line.startswith("hint:")))[:600]
     if UNREACHABLE.search(said):
         return f"{text}; the package registry was not reached: are you online?"
-    if text.startswith("No matching distribution"):
-        return f"{text}; no release of it fits: name another version, or another Python"
+    if re.search("No matching distribution|no usable wheels", text):
+        return f"{text.rstrip('.')}; only wheels are installed: name another version or another Python, or {MAKE_A_WHEEL}"
     return text
 
 
 def settled(files):
     """The same bytes whichever installer on whichever machine: without scripts, notes, and the order of lists."""
     result = {}
-    for name, (content, _) in files.items():
+    for name, (content, executable) in files.items():
         if name.startswith("bin/") or name == ".lock" or NOTES.match(name):
             continue
         if RECORD.match(name):
@@ -89,7 +116,7 @@ def settled(files):
             kept = [line for line in lines if not re.match(r"\"?((\.\./)*bin/|\.\./)", line)
                     and not NOTES.match(line.split(",")[0]) and "__pycache__/" not in line]
             content = ("\n".join(sorted(kept)) + "\n").encode("utf-8")
-        result[name] = content, content[:2] == b"#!"
+        result[name] = content, executable and not re.search(r"\.(so|py)(\.|$)", name)  # programs, such as ffmpeg's
     return result
 
 

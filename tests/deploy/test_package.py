@@ -17,8 +17,8 @@ import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
-import dependencies
 import package
+from dependencies import MAKE_A_WHEEL, built_here, complaint
 from elf import Elf
 from miniature import REPO, Lambda
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
@@ -168,11 +168,17 @@ def handler(event, context):
             files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
             for name, content in files.items():
                 wheel.writestr(name, content)
+            for name in "needed_program", "needed_module.py":
+                entry = zipfile.ZipInfo(name)
+                entry.external_attr = 0o100755 << 16
+                wheel.writestr(entry, "")
         self.write("function.py", "import needed")
         self.write("requirements.txt", "needed==1.0\n")
         tools = self.folder / "no uv"
         tools.mkdir()
         offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull, "PATH": str(tools), "PIP_EXTRA_INDEX_URL": ""}
+        # A person's own configuration of pip sends it nowhere else.
+        offline.update({"PIP_ROOT": str(tools), "PIP_PREFIX": str(tools), "PIP_TARGET": str(tools), "PIP_DRY_RUN": "1", "PIP_USER": "1"})
         before = sorted(self.folder.rglob("code/**/*"))
         status, said = self.pack(EXCLUDE="*_tests", **offline)
         if "has no pip" in said:
@@ -183,15 +189,16 @@ def handler(event, context):
         names = [n for n in read(self.output) if "__pycache__" not in n]
         self.assertEqual(
             names, ["bootstrap", "function.py", *(f"{info}/{n}" for n in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")),
-                    "needed.py", "requirements.txt", "runtime.py"]
+                    "needed.py", "needed_module.py", "needed_program", "requirements.txt", "runtime.py"]
         )
+        self.assertEqual([n for n, (mode, _) in read(self.output).items() if mode & 0o111], ["bootstrap", "needed_program"])
         self.assertIn(f"__pycache__/needed.{TAG}.pyc", read(self.output))
         self.output.unlink()
         self.write("requirements.txt", "missing==1.0\n")
         self.refused("No matching distribution found for missing==1.0", **offline)
         self.refused("REQUIREMENTS=nowhere.txt: no such file", REQUIREMENTS="nowhere.txt")
         self.write("requirements.txt", "-e ../elsewhere\n")
-        self.refused("requirements.txt: -e ../elsewhere: an editable package stays where it is", **offline)
+        self.refused("requirements.txt: -e ../elsewhere: only wheels are installed: make one (pip wheel ", **offline)
         self.assertEqual(self.pack(REQUIREMENTS="")[0], 0)  # none
 
     def test_a_wheel_that_there_is_none_of_and_a_registry_out_of_reach(self):
@@ -199,14 +206,38 @@ def handler(event, context):
         broken = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('...: Failed to establish a new connection')': /simple/x/\n"
         pip = "pip, wheels for Python 3.99 on arm64: No matching distribution found for x==1; "
         for said, installer, text in (
-            (last, "pip", pip + "no release of it fits: name another version, or another Python"),
+            (last, "pip", pip + f"only wheels are installed: name another version or another Python, or {MAKE_A_WHEEL}"),
             (broken + last, "pip", pip + "the package registry was not reached: are you online?"),
             ("error: Failed to fetch: `https://x/`\n  Caused by: dns error\n", "uv",
              "uv, wheels for Python 3.99 on arm64: error: Failed to fetch: `https://x/` Caused by: dns error; the package registry was not reached: are you online?"),
             ("x No solution found\nx has no wheels with a matching Python ABI tag\n", "uv",
              "uv, wheels for Python 3.99 on arm64: x No solution found x has no wheels with a matching Python ABI tag"),
         ):
-            self.assertEqual(dependencies.complaint(said, installer, "3.99", "arm64"), text)
+            self.assertEqual(complaint(said, installer, "3.99", "arm64"), text)
+
+    def test_a_requirement_that_would_be_built_here(self):
+        """Named before pip builds it in its own folder, or packs an editable one's path; in files of any encoding."""
+        (self.folder / "lib").mkdir()
+        included = self.write("more.txt", "-r requirements.txt\nsix\n")
+        for line in ("-e ./lib", "--editable=lib", f"{self.folder}/lib", f"lib[x] @ file://{self.folder}/lib ; python_version > '3'", ".",
+                     "six @ git+https://host/six.git@main#egg=six", "git+ssh://git@host/six.git", "https://host/six-1.0.tar.gz#sha256=1", "./six-1.0.zip"):
+            with self.subTest(line):
+                path = str(self.write("requirements.txt", f"\ufeffidna\r\n{line}  # why\r\n-r gone.txt\r\n"))
+                self.assertEqual((built_here(path), built_here(str(included))), (line, line))
+        for text in (b"six\n# -e ./lib\nlib\nsix --hash=sha256:1 \\\n  --hash=sha256:2\n--find-links wheels\n./wheels/a-1-py3-none-any.whl\n"
+                     b"-c constraints.txt\nemail-editable\n", b"\xff\xfes\0i\0x\0", b"# caf\xe9\nsix", b""):
+            self.assertIsNone(built_here(str(self.write("requirements.txt", text))))
+
+    def test_what_an_installer_says_in_one_line(self):
+        for said, text in {
+            "WARNING: x\nERROR: Ignored\nERROR: NO MATCH\n    six: Expected 1\n      Got 2\n": "NO MATCH six: Expected 1 Got 2",
+            "ERROR: Exception:\nTraceback (most recent call last):\n  x\nUnicodeDecodeError: bad\n": "UnicodeDecodeError: bad",
+            "ERROR: No matching distribution found for six": "No matching distribution found for six; only wheels are installed: name ",
+            "": "no message",
+        }.items():
+            self.assertIn(f"pip, wheels for Python 3.13 on arm64: {text}", complaint(said, "pip", "3.13", "arm64"))
+        said = "error: No solution\n  cause: six has no usable wheels.\nhint: x\n"
+        self.assertIn("arm64: error: No solution cause: six has no usable wheels; only wheels ", complaint(said, "uv", "3.13", "arm64"))
 
     def test_a_folder_in_place_of_a_zip(self):
         self.write("function.py", GREETING)
