@@ -1,14 +1,26 @@
 """Plays invocations through awslambdaric and through this runtime, and records what comes out, so that it can be compared."""
 
 import concurrent.futures
+import contextlib
 import json
+import pathlib
 import re
+import shutil
 import sys
+import tempfile
 
 from miniature import Lambda
 
 # What this runtime says of itself at DEBUG, and awslambdaric does not.
 VERSION = re.compile(r'(?m)^(\[DEBUG\]\t\S+\t\t|\{"timestamp": "[^"]*", "level": "DEBUG", "message": ")runtime \S+, Python .*\n')
+
+
+@contextlib.contextmanager
+def managed_runtime(python=sys.executable):
+    """The command that starts awslambdaric on a managed runtime; a wrapper, as this runtime is one there, gets it as arguments."""
+    with tempfile.TemporaryDirectory(prefix="runtime-") as folder:
+        shutil.copy(pathlib.Path(__file__).with_name("managed.py"), f"{folder}/bootstrap.py")
+        yield [python, f"{folder}/bootstrap.py"]
 
 
 class Recording:

@@ -90,6 +90,10 @@ def unpack(name, python):
     stamp.write_text(requirement)
 
 
+def is_asked_for(name):
+    return not sys.argv[1:] or any(test.startswith(name) for test in sys.argv[1:])
+
+
 def main():
     if sys.version_info < (3, 10):
         sys.exit(f"make conformance: awslambdaric has no release for Python {sys.version_info[0]}.{sys.version_info[1]}; "
@@ -98,7 +102,9 @@ def main():
     python = make_environment()
     for name in EMULATORS:
         unpack(name, python)
-    if shutil.which("npm") and (not sys.argv[1:] or any(test.startswith("test_tools") for test in sys.argv[1:])):
+    if is_asked_for("test_integrations"):
+        make_environment("requirements-integrations.txt", BUILD / "integrations")
+    if shutil.which("npm") and is_asked_for("test_tools"):
         for name in MODELS:
             unpack(name, python)
         make_environment("requirements-tools.txt", BUILD / "tools")
