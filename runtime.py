@@ -1355,13 +1355,13 @@ _IMPORTED_BEFORE_THE_FUNCTION = (
     (
         True,
         "__future__ _decimal _json _weakrefset collections copyreg decimal enum functools importlib json keyword "
-        "linecache logging math numbers operator re reprlib string threading token traceback types warnings weakref",
+        "linecache logging math numbers operator re reprlib string threading traceback types warnings weakref",
     ),
     (sys.version_info < (3, 10), "heapq"),
     (sys.version_info < (3, 11), "sre_compile sre_constants sre_parse"),
     (sys.version_info >= (3, 11), "contextlib textwrap"),
     (sys.version_info >= (3, 12), "_heapq _queue concurrent heapq queue"),  # for the thread that polls
-    (sys.version_info[:2] != (3, 13), "tokenize"),
+    (sys.version_info[:2] != (3, 13), "token tokenize"),
     (sys.version_info[:2] in ((3, 13), (3, 14)), "_colorize"),
     (sys.version_info >= (3, 14), "_py_warnings"),
     (sys.version_info[:2] == (3, 14), "_opcode_metadata annotationlib ast copy dataclasses"),

@@ -183,7 +183,7 @@ class LikePythons(unittest.TestCase):
     """Modules of the function's own that are called like modules of the standard library."""
 
     # Which of both the function gets, as on AWS: there these have been imported before the function's folder counts.
-    BEFORE = "types enum string token json logging warnings traceback re functools collections weakref decimal threading".split()
+    BEFORE = "types enum string json logging warnings traceback re functools collections weakref decimal threading".split()
     AFTER = "random asyncio http urllib test email socket datetime uuid selectors".split()
     SOURCE = """
         import importlib
@@ -196,6 +196,7 @@ class LikePythons(unittest.TestCase):
         before, after = list(self.BEFORE), list(self.AFTER)
         (before if FUNCTION_VERSION >= (3, 12) else after).append("queue")
         (before if FUNCTION_VERSION >= (3, 11) else after).append("textwrap")
+        (after if FUNCTION_VERSION[:2] == (3, 13) else before).append("token")
         program = "import sys; print(*sys.modules)"  # what a .pth file of this Python's own has imported
         own = subprocess.run([FUNCTION_PYTHON, "-c", program], stdout=subprocess.PIPE, universal_newlines=True).stdout
         after = [name for name in after if name not in own.split()]

@@ -1,0 +1,106 @@
+"""Modules of the task root that are called like the standard library's: on a managed runtime, and here.
+
+A function has a `types.py`, `test/` or `queue.py` of its own, and imports that name. Which of both it gets is decided by what AWS's
+bootstrap.py has imported before the function's folder is on the path.
+"""
+
+import sys
+import unittest
+
+from beside import managed_runtime
+from miniature import REPO, Lambda, function
+
+# The last one has a finder of setuptools's on old Pythons.
+NEVER = {"antigravity", "this", "distutils"}
+NAMES = sorted({name for name in sys.stdlib_module_names if name[0] != "_"} - set(sys.builtin_module_names) - NEVER)
+VERSION = "{}.{}".format(*sys.version_info)
+
+# Files that people have, each played by itself; a folder is a package.
+FILES = """
+    abc ast asyncio/ bisect calendar code codecs collections/ concurrent/ configparser contextlib copy csv dataclasses datetime decimal
+    email/ enum errno fractions functools glob hashlib hmac html/ http/ inspect io json json/ keyword locale logging logging/ math
+    numbers operator os pathlib platform pprint queue random re resource secrets select selectors signal site snapshot_restore_py
+    socket ssl stat statistics string struct subprocess symbol tempfile test/ textwrap threading time token tokenize traceback types
+    typing urllib/ utils uuid warnings weakref xml/ zipfile
+""".split()
+
+
+class Names(unittest.TestCase):
+    maxDiff = None
+
+    def play(self, root, *events, env=None):
+        """What a function gives for events on a managed runtime, and what it gives here, until the process dies."""
+        outcomes = [], []
+        with managed_runtime() as command:
+            for words, outcome in zip((command, [REPO / "bootstrap", *command]), outcomes):
+                with Lambda(root, command=words, env=env, start=False) as aws:
+                    aws.start()
+                    for event in events:
+                        request_id = aws.send(event)
+                        aws.wait_for(lambda: request_id in aws.posts or aws.status is not None, what="neither answers nor ends")
+                        if aws.status is not None:
+                            break
+                        answer = aws.posts[request_id]
+                        aws.wait_for(lambda: answer.done)
+                        document = answer.json
+                        if answer.error:  # without its id, and awslambdaric's own frame
+                            document = {**document, "requestId": "", "stackTrace": document["stackTrace"][-1]}
+                        outcome.append([document, "logged" in aws.log])
+                    aws.violations.clear()
+        return outcomes
+
+    def test_which_is_found(self):
+        """All names at once, none imported: whether it is there by now, else where it would be found."""
+        source = """
+            import sys
+
+            def find(name):
+                specs = (finder.find_spec(name, None) for finder in sys.meta_path)
+                return next((spec for spec in specs if spec is not None), None)
+
+            def handler(event, context):
+                mine = []
+                for name in event:
+                    spec = getattr(sys.modules.get(name), "__spec__", None) or find(name)
+                    if spec is not None and (spec.origin or "").startswith(__file__.rpartition("/")[0]):
+                        mine.append(name)
+                return mine
+        """
+        for form in "{}.py", "{}/__init__.py":
+            with function(function=source, **{form.format(name): "" for name in NAMES}) as root:
+                theirs, ours = self.play(root, NAMES)
+            # Told no version, awslambdaric does not poll in a thread, for which it would have imported these.
+            polls = ["concurrent", "heapq", "queue"] if sys.version_info >= (3, 12) else []
+            self.assertEqual([name for name in theirs[0][0] if name not in polls], ours[0][0], form)
+            self.assertLessEqual(set(polls), set(theirs[0][0]), form)
+
+    def test_each_by_itself(self):
+        source = """
+            import NAME
+            import logging, json
+            logging.getLogger().setLevel("INFO")
+
+            def handler(event, context):
+                logging.info("logged")
+                if event == "raise":
+                    raise ValueError
+                return hasattr(NAME, "mine")
+        """
+        better = set()
+        for name in FILES:
+            file = name + "__init__.py" if name.endswith("/") else name + ".py"
+            files = {"function": source.replace("NAME", name.rstrip("/")), file: "mine = True"}
+            with self.subTest(name), function(**files) as root:
+                theirs, ours = self.play(root, "x", "raise", env={"AWS_EXECUTION_ENV": f"AWS_Lambda_python{VERSION}"})
+                self.assertEqual(len(ours), 2)
+                self.assertEqual(theirs, ours[: len(theirs)])
+                if len(theirs) < len(ours):
+                    better.add(name)
+        # awslambdaric dies of what it imports when the function's folder is on the path already: a module for the thread that
+        # polls, and on Python 3.13 linecache's when it tells of an error.
+        expected = {"concurrent/", "queue"} if sys.version_info >= (3, 12) else set()
+        self.assertEqual(better, expected | ({"token", "tokenize"} if sys.version_info[:2] == (3, 13) else set()))
+
+
+if __name__ == "__main__":
+    unittest.main()
