@@ -21,9 +21,10 @@ The Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 # SPDX-License-Identifier: MIT-0
 
-# Each import is paid for at every cold start. json, socket and contextvars are taken at their C
+# Each import is paid for at every cold start. json, signal, socket and contextvars are taken at their C
 # modules: `import json` costs 9 ms and `import socket` 8, where `python -c pass` takes 14.
 import _json
+import _signal  # type: ignore[import-not-found]
 import _socket
 import _thread
 import gc
@@ -140,7 +141,6 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _write(2, f"{exit.code}\n".encode("utf-8", "backslashreplace"))
     if _process.extension is not None:
         _process.extension.close()
-    import _signal  # type: ignore[import-not-found]
     import atexit
 
     # sys.exit() waits for threads that the function has left running. Lambda does not: after a
@@ -977,7 +977,6 @@ class _AsgiHandler:
     async def live(self) -> None:
         """The lifespan, from the start of the process to its end."""
         import asyncio
-        import signal
 
         started, has_begun = self.started, False
         failure: "Optional[BaseException]" = None
@@ -997,9 +996,9 @@ class _AsgiHandler:
             kind = message["type"]
             if kind == "lifespan.startup.complete" and not started.done():
                 _process.asgi_handlers.append(self)
-                if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
                     # The event loop calls it between two steps: it interrupts nothing.
-                    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 0)
+                    asyncio.get_running_loop().add_signal_handler(_signal.SIGTERM, sys.exit, 0)
                 started.set_result(None)
             elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
                 failure = RuntimeError(message.get("message") or kind)
@@ -1984,8 +1983,6 @@ def _write_without_signals(
     What a signal handler prints comes behind a long line, then, and not in its middle. A reader
     that takes nothing for a second does not hold them back any longer.
     """
-    import _signal
-
     try:
         import select
 
@@ -2887,8 +2884,6 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
     Lambda sends it only where an extension is registered. An internal one, which lives in this
     process and waits for no events, will do.
     """
-    import _signal
-
     handler = _signal.getsignal(_signal.SIGTERM)
     if not callable(handler):
         return
