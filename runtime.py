@@ -1462,9 +1462,6 @@ def _prepare_for_children() -> None:
 # ---- JSON ------------------------------------------------------------------------------------
 
 
-# The C halves of the json module, used directly: `import json` would cost 9 ms of cold start.
-
-
 class _Decoding:
     """The settings that json.decoder.JSONDecoder gives the C scanner; NaN is refused."""
 
@@ -1747,9 +1744,8 @@ def _describe_chain(
             link["exceptions"] = members
         # "raise from" suppresses the context, with None for a cause too.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
-        if cause is None or id(cause) in seen:
-            return links[0]
-        if len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS:
+        is_full = len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS
+        if cause is None or id(cause) in seen or is_full:
             return links[0]
         exception, frames = cause, _frames(cause.__traceback__)
 
@@ -1906,13 +1902,12 @@ def _log_version() -> None:
 
 def _log_error(document: "ErrorDocument") -> None:
     """Log an error as awslambdaric does: on stdout with CR between the lines of one event."""
-    lines, frame_type = [], _JSON_FRAME
     if _logs_are_json():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_now()))
-        lines.append(_to_json({"timestamp": timestamp, "level": "ERROR", **document}))
+        lines = [_to_json({"timestamp": timestamp, "level": "ERROR", **document})]
+        frame_type = _JSON_FRAME
     else:
-        frame_type = _TEXT_FRAME
-        lines = _log_lines(document, "[ERROR]")
+        lines, frame_type = _log_lines(document, "[ERROR]"), _TEXT_FRAME
     if _log_is_framed():
         _log("\n".join(lines), _frame_type(frame_type, 40))
     else:
