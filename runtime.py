@@ -2642,10 +2642,7 @@ class _Connection:
                 raise _ApiError("sent Transfer-Encoding other than chunked, or with Content-Length")
             body = await self._take_chunks(rest)
         elif length is not None:
-            size = _parse_content_length(length)
-            body, rest = rest[:size], rest[size:]
-            if len(body) < size:
-                body = await self._fill(body, size)
+            body = await self._take_bytes(rest, _parse_content_length(length))
         else:
             body, rest, self.is_idle = rest, bytearray(), False
             while data := await self.receive():
@@ -2682,11 +2679,15 @@ class _Connection:
                 raise _ApiError(f"sent more than {_LARGEST_HEAD} bytes of headers")
         return lines
 
-    async def _fill(self, start: bytearray, size: int) -> bytearray:
-        """A body of `size` bytes that begins with `start`, received into one buffer."""
-        body = bytearray(size)
-        body[: len(start)] = start
+    async def _take_bytes(self, data: bytearray, size: int) -> bytearray:
+        """Take `size` bytes off `data`; what is not there yet is received into one buffer."""
+        start = data[:size]
+        del data[:size]
         received = len(start)
+        if received == size:
+            return start
+        body = bytearray(size)
+        body[:received] = start
         with memoryview(body) as view:
             while received < size:
                 try:
@@ -2712,10 +2713,7 @@ class _Connection:
             size = int(digits, 16)
             _check_size(len(body) + size)
             if size:
-                chunk = data[:size]
-                del data[:size]
-                if len(chunk) < size:
-                    chunk = await self._fill(chunk, size)
+                chunk = await self._take_bytes(data, size)
                 if body:
                     body += chunk
                 else:
