@@ -587,9 +587,7 @@ class _Invocation:
         try:
             if _has(type(result), "__await__"):
                 result = await result
-            if isinstance(result, _AsgiExchange):
-                return await self.stream_exchange(result)
-            if _has(type(result), "__aiter__", "__next__"):
+            if isinstance(result, _AsgiExchange) or _has(type(result), "__aiter__", "__next__"):
                 return await self.stream(result)
             return self.response(result)
         except BaseException as exception:
@@ -606,46 +604,18 @@ class _Invocation:
         post, invocation_id = self.client.post_invocation_result, self.invocation_id
         return lambda: post(self.request_id, data, content_type, invocation_id)
 
-    async def stream(self, chunks: "Any") -> "SendAnswer":
-        """Post what an iterator yields, each chunk as soon as it is there.
+    async def stream(self, result: "Any") -> "SendAnswer":
+        """Post what an iterator yields, or an ASGI application sends, each chunk as soon as it is there.
 
         An error before the first byte is an ordinary one. A later one goes into the trailers: the
         status has long been sent.
         """
         stream = _ResponseStream(self.client, self.request_id, self.invocation_id)
         try:
-            is_async = _has(type(chunks), "__aiter__")
-            if is_async:
-                chunks = chunks.__aiter__()
-            try:
-                while True:
-                    try:
-                        chunk = await chunks.__anext__() if is_async else next(chunks)
-                    except (StopIteration, StopAsyncIteration):
-                        break
-                    is_metadata = not stream.has_begun and isinstance(chunk, _DICTS)
-                    data: "Buffer" = chunk
-                    if type(chunk) is not bytes:
-                        data = (_metadata_bytes if is_metadata else _chunk_bytes)(chunk, chunks)
-                    if stream.has_begun and len(data) < _SMALL_CHUNK:
-                        if rest := stream.write_now(data):
-                            await stream.send(rest)
-                    elif data:
-                        await stream.write(data, is_metadata)
-                    chunk = data = b""  # the function may want to resize a buffer that it has sent
-            finally:
-                await _close(chunks, is_async)
+            is_exchange = isinstance(result, _AsgiExchange)
+            await (result.stream(stream) if is_exchange else _write_chunks(result, stream))
         except _HungUp:
             pass  # the stream says so at its end
-        except BaseException as exception:
-            return self.error(exception, stream if stream.has_begun else None)
-        return self.result(stream, "application/octet-stream")
-
-    async def stream_exchange(self, exchange: "_AsgiExchange") -> "SendAnswer":
-        """Let an ASGI application write its response."""
-        stream = _ResponseStream(self.client, self.request_id, self.invocation_id)
-        try:
-            await exchange.stream(stream)
         except BaseException as exception:
             return self.error(exception, stream if stream.has_begun else None)
         return self.result(stream, "application/octet-stream")
@@ -667,6 +637,31 @@ class _Invocation:
             )
         if is_exit:
             raise exception
+
+
+async def _write_chunks(chunks: "Any", stream: "_ResponseStream") -> None:
+    """Write what an iterator or async iterator yields into the stream; close the iterator."""
+    is_async = _has(type(chunks), "__aiter__")
+    if is_async:
+        chunks = chunks.__aiter__()
+    try:
+        while True:
+            try:
+                chunk = await chunks.__anext__() if is_async else next(chunks)
+            except (StopIteration, StopAsyncIteration):
+                break
+            is_metadata = not stream.has_begun and isinstance(chunk, _DICTS)
+            data: "Buffer" = chunk
+            if type(chunk) is not bytes:
+                data = (_metadata_bytes if is_metadata else _chunk_bytes)(chunk, chunks)
+            if stream.has_begun and len(data) < _SMALL_CHUNK:
+                if rest := stream.write_now(data):
+                    await stream.send(rest)
+            elif data:
+                await stream.write(data, is_metadata)
+            chunk = data = b""  # the function may want to resize a buffer that it has sent
+    finally:
+        await _close(chunks, is_async)
 
 
 def _metadata_bytes(chunk: "Any", chunks: object) -> bytes:
@@ -957,7 +952,7 @@ class _AsgiHandler:
         scope.update({"state": self.state.copy(), "aws.event": event, "aws.context": context})
         exchange = _AsgiExchange(self.app, scope, request)
         if request.is_from_function_url if self.streaming is None else self.streaming:
-            return exchange  # for _Invocation.stream_exchange()
+            return exchange  # for _Invocation.stream()
         return await exchange.collect(context)
 
     async def start(self) -> None:
