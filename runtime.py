@@ -179,9 +179,8 @@ class _Process:
         self.extension: "Optional[_Connection]" = None
         # Web applications whose lifespan has started, and has to end with the process.
         self.asgi_handlers: "list[_AsgiHandler]" = []
-        # On Managed Instances: a worker's end of the pipe to its supervisor; -1 in any other process.
-        self.supervisor_pipe = -1
-        self.pipe_identity: "Optional[tuple[int, int]]" = None
+        # On Managed Instances: what a worker shares with its supervisor; None in any other process.
+        self.board: "Optional[_Board]" = None
 
 
 _process = _Process()
@@ -211,7 +210,8 @@ def _serve(
     An async handler is given up to `slots` invocations at a time. `is_first` is False in a worker
     that is not the first of its supervisor.
     """
-    client = LambdaRuntimeClient(address)
+    make_client = LambdaRuntimeClient if _process.board is None else _WorkerClient
+    client = make_client(address)
     client.connection.open()  # now: the function may use up all descriptors
     if is_first and os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper() in ("DEBUG", "TRACE"):
         _log_version()
@@ -241,7 +241,7 @@ def _serve(
     if is_async and slots > 1:
         _process.is_shared = True
         # The hook for fork() sees these, too: it has the same list.
-        clients.extend(LambdaRuntimeClient(address) for _ in range(slots - 1))
+        clients.extend(make_client(address) for _ in range(slots - 1))
     _run_loops(clients, handler)
 
 
@@ -326,9 +326,8 @@ def _let_go_in_child(clients: "list[LambdaRuntimeClient]") -> None:
     """
     _process.is_forked_child = True
     _output_lock._at_fork_reinit()  # type: ignore[attr-defined] # another thread may have been writing
-    if _process.supervisor_pipe >= 0 and _identify(_process.supervisor_pipe) == _process.pipe_identity:
-        os.close(_process.supervisor_pipe)
-    _process.supervisor_pipe = -1
+    if _process.board is not None:
+        _process.board.memory = bytearray(_process.board.memory)  # what is written there reaches nobody
     for client in clients:
         client.connection.close()
 
@@ -344,6 +343,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
         while not _process.is_ending:
             invocation = await client.wait_next_invocation()
             await handle_event_request(client, request_handler, invocation)
+        client.settle()
         return 0
     except SystemExit as exit:
         return exit.code
@@ -365,7 +365,7 @@ class _EventLoopNeeded:
 
 
 def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler") -> "NoReturn":
-    """Run the loop for each client until one of them ends; then exit.
+    """Run the loop for each client until one of them ends, and the others' invocations; then exit.
 
     One client begins without an event loop, and suspends once when it needs one. Several begin on
     one event loop.
@@ -384,12 +384,28 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the loops that have ended returned or raised
+    is_over = False
 
     def note_end(result: "Any") -> None:
         results.append(result)
         if not _process.is_ending:
+            _process.is_ending = True
+            if not isinstance(result, _ApiError):  # else another would fare no better
+                _tell_supervisor(_RETIRES)
+            for client, loop in zip(clients, loops):
+                # One that waits for an event takes none any more; what has come already is served.
+                if client.invocation is None and not client.connection.has_received():
+                    loop.close()
+        if not (is_over or any(client.invocation is not None for client in clients)):
             event_loop.stop()
 
+    if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
+
+        def abandon(client: "_WorkerClient") -> None:
+            loops[clients.index(client)].close()
+            note_end(0)
+
+        _DeadlineWatch(event_loop, clients, abandon)
     for loop in loops:
         _step_on(event_loop, loop, note_end)
     try:
@@ -401,7 +417,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             raise results[0]
         sys.exit(results[0])
     finally:
-        _process.is_ending = True
+        _process.is_ending = is_over = True
         for handler in _process.asgi_handlers:
             event_loop.run_until_complete(handler.end())
         tasks = asyncio.all_tasks(event_loop)
@@ -484,7 +500,8 @@ async def handle_event_request(
             send_answer = await _call_function(request_handler, invocation)
 
         try:
-            await event_loop.create_task(call_in_task())
+            invocation.task = event_loop.create_task(call_in_task())
+            await invocation.task
         except GeneratorExit:
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
@@ -545,6 +562,7 @@ class _Invocation:
         self.request_id = headers["lambda-runtime-aws-request-id"]
         # Another id, which Lambda wants back with the answer where it has sent one.
         self.invocation_id = headers.get("lambda-runtime-invocation-id")
+        self.task: "Any" = None  # on an event loop: the one in which the function's code runs
 
     def make_context(self) -> "LambdaContext":
         get = self.headers.get
@@ -631,10 +649,15 @@ class _Invocation:
             raise exception  # not the function's: the process ends
         is_exit = issubclass(type(exception), SystemExit)
         if not (is_exit and _process.is_forked_child):  # the usual end of a child
-            document, xray_cause = _log_exception(exception, self.request_id)
+            if seconds := self.client.overdue_after():
+                document, xray_cause = _describe_loss(self.request_id, seconds)
+            else:
+                document, xray_cause = _log_exception(exception, self.request_id)
             await self.client.post_invocation_error(
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
+            if is_exit:
+                self.client.settle()
         if is_exit:
             raise exception
 
@@ -2146,6 +2169,16 @@ class LambdaRuntimeClient:
     event loop these never suspend.
     """
 
+    # Of a worker on Managed Instances, where _WorkerClient has more to say.
+    invocation: "Optional[_Invocation]" = None
+
+    def settle(self) -> None:
+        """The invocation at hand has been answered."""
+
+    def overdue_after(self) -> float:
+        """The seconds that the invocation at hand had, if it is ended for being past its deadline; or 0."""
+        return 0
+
     def __init__(self, lambda_runtime_address: str) -> None:
         self.lambda_runtime_address = lambda_runtime_address
         self.connection = _Connection(lambda_runtime_address)
@@ -2156,8 +2189,6 @@ class LambdaRuntimeClient:
 
         There is no timeout: Lambda freezes the process while it waits.
         """
-        if _process.is_shared:
-            await self.connection.pass_turn()
         status = 204
         while status == 204:  # nothing yet: cargo-lambda's emulator wants to be asked again
             status, headers, body = await self.connection.exchange(self._get_next)
@@ -2488,6 +2519,13 @@ class _Connection:
                 raise
         return False
 
+    def has_received(self) -> bool:
+        """Whether something has come that nobody has read."""
+        try:
+            return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) != _NOTHING_RECEIVED  # type: ignore[no-any-return]
+        except (OSError, AttributeError):
+            return False
+
     def _can_be_reused(self, has_function_run: bool = True) -> bool:
         """is_idle_and_open() at a lower price: a hang-up goes unnoticed, and the request will find it.
 
@@ -2607,14 +2645,17 @@ class _Connection:
         finally:
             remove(self.sock)
 
-    async def pass_turn(self) -> None:
-        """Let the event loop go round once, for the other connections on it.
+    async def pass_turn(self, seconds: float = 0) -> None:
+        """Let the event loop go round once, or for so long, for the other connections on it.
 
         Where the next event is already here when it is asked for, nothing in an invocation has to
         wait for anything: one connection would keep the event loop to itself for seconds.
         """
         future = self.loop.create_future()
-        self.loop.call_soon(future.set_result, None)
+        if seconds:
+            self.loop.call_later(seconds, future.set_result, None)
+        else:
+            self.loop.call_soon(future.set_result, None)
         await future
 
     async def read_answer(self, data: bytes) -> "Answer":
@@ -3013,31 +3054,211 @@ def _dump_tasks(name: str) -> None:
 # a worker for each processor, with the slots divided among them. What the handler is shows only
 # after its import. So one worker is started, and tells.
 #
-# A worker tells its supervisor one byte at a time, through a pipe:
+# Lambda does not end an invocation here that is past its deadline, nor one whose process has
+# died. So a worker and its supervisor share a board: memory on which each slot has the invocation
+# at hand and its deadline. Writing to it costs an invocation 0.5 us, and what is written there is there when
+# the worker is not. An async invocation past its deadline is cancelled by its worker, on the event
+# loop. Of a plain one the supervisor ends the worker, and of an async one that blocks the event
+# loop. What a dead worker has left unanswered is answered by a child of the supervisor.
+#
+# What a worker tells of itself, one byte each, begins the board:
 
 _ASYNC_READY = b"a"  # the function is initialised; its handler is async
 _PLAIN_READY = b"p"  # the same, and it is not
+_RETIRES = b"r"  # the worker takes no more events, finishes those that it has, and ends
 _API_IS_GONE = b"!"  # the worker ends because of the Runtime API
 
-# The end of the pipe, and the exit status, tell that it has ended. One that had been ready is
-# replaced at once. One that was not, or that found no Runtime API, is replaced after a pause: the
-# next will hardly fare better, and after four in a row the supervisor gives up. If the very first
-# fails, the init error is reported, and the supervisor exits as it did.
+# A worker that had been ready is replaced at once. One that was not, or that found no Runtime API,
+# is replaced after a pause: the next will hardly fare better, and after four in a row the
+# supervisor gives up. If the very first fails, the init error is reported, and the supervisor
+# exits as it did.
+
+_GRACE = 0.4  # seconds that a function has for its end; Lambda gives it 0.5 when it shuts down
+_MARGIN = 0.1  # seconds that a worker may be late
+_NEVER = float("inf")
+
+# The states of a slot on the board.
+_IDLE = 0
+_RUNNING = 1
+_ANSWERING = 2  # the function's code has ended: its deadline does not matter any more
+_OVERDUE = 3  # past its deadline, and being ended for that
+_ABANDONED = 4  # the same, but it has not ended, and the supervisor is to answer in its place
+
+
+class _Board:
+    """Memory that a worker shares with its supervisor, mapped before the fork()."""
+
+    _FACTS = 7  # bytes in front, for what the worker tells
+    _ASKED = 7  # the byte behind them: whether SIGURG has been sent to a worker that has not taken it
+
+    def __init__(self, slots: int) -> None:
+        from _struct import Struct
+        from mmap import mmap
+
+        # Of a slot: the two ids of its invocation, when it began, its deadline; the state.
+        self.entry = Struct("=256sddB")
+        self.supervisor = os.getpid()
+        self.memory: "Any" = mmap(-1, 8 + slots * self.entry.size)
+        self.places = list(range(8, len(self.memory), self.entry.size))
+        self.state_at = self.entry.size - 1
+
+    def told(self) -> bytes:
+        return self.memory[: self._FACTS].rstrip(b"\0")  # type: ignore[no-any-return]
+
+    def state(self, place: int) -> int:
+        return self.memory[place + self.state_at]  # type: ignore[no-any-return]
+
+    def mark(self, place: int, state: int) -> None:
+        self.memory[place + self.state_at] = state
+
+    def read(self, place: int) -> "tuple[str, str, float, float]":
+        """Request id, invocation id, beginning and deadline of the invocation in a slot."""
+        ids, began, deadline, _ = self.entry.unpack_from(self.memory, place)
+        request_id, _, invocation_id = ids.rstrip(b"\0").decode("utf-8", "surrogateescape").partition("\n")
+        return request_id, invocation_id, began, deadline
+
+
+class _WorkerClient(LambdaRuntimeClient):
+    """The client of a slot, whose invocation is on the board."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        board: "Any" = _process.board
+        self.board = board
+        self.place = board.places.pop(0)  # of this process's own list
+        self.watch: "Optional[_DeadlineWatch]" = None
+        self.began = self.deadline = 0.0
+        self.look_at = _NEVER  # when the watch is to do so
+        self.is_last = False  # the process ends after this invocation
+
+    async def wait_next_invocation(self) -> _Invocation:
+        self.settle()
+        if self.is_last:
+            sys.exit(0)
+        pause = 0.1
+        while True:
+            if _process.is_shared:
+                await self.connection.pass_turn()
+            try:
+                invocation = await super().wait_next_invocation()
+                break
+            except _ApiError as exception:
+                # Others share the process: five times in all, as awslambdaric asks.
+                if not _process.is_shared or _process.is_ending or pause > 1:
+                    raise
+                _note(f"{exception}; next is asked again")
+            await self.connection.pass_turn(pause)
+            pause *= 2
+        self.take(invocation)
+        return invocation
+
+    def take(self, invocation: _Invocation) -> None:
+        self.invocation, self.began = invocation, _now()
+        self.deadline = invocation.deadline_in_ms() / 1000
+        if self.deadline <= self.began:
+            self.deadline = _NEVER  # emulators send small numbers
+        ids = f"{invocation.request_id}\n{invocation.invocation_id or ''}".encode("utf-8", "surrogateescape")
+        board = self.board
+        board.entry.pack_into(board.memory, self.place, ids, self.began, self.deadline, _RUNNING)
+        if self.watch is not None:
+            self.look_at = self.deadline
+            if self.deadline < self.watch.moment:
+                self.watch.arm(self.deadline)
+
+    def settle(self) -> None:
+        if self.invocation is not None:
+            if self.watch is None and self.overdue_after():
+                self.is_last = True  # the supervisor has sent SIGTERM
+            self.invocation, self.look_at = None, _NEVER
+            self.board.mark(self.place, _IDLE)
+
+    def overdue_after(self) -> float:
+        return self.deadline - self.began if self.board.state(self.place) == _OVERDUE else 0
+
+
+class _DeadlineWatch:
+    """Cancels the async invocations of a worker that are past their deadlines.
+
+    One timer waits for the deadline that is the next as far as is known. It is not cancelled for an
+    invocation that ends in time: the deadlines of those that begin meanwhile are later.
+    """
+
+    def __init__(self, event_loop: "Any", clients: "Any", abandon: "Callable[[_WorkerClient], None]") -> None:
+        import _signal
+
+        self.event_loop = event_loop
+        self.clients = clients
+        self.abandon = abandon
+        self.moment = _NEVER
+        self.timer: "Any" = None
+        for client in clients:
+            client.watch = self
+        if _signal.getsignal(_signal.SIGURG) == _signal.SIG_DFL:  # which is to ignore it
+            _signal.signal(_signal.SIGURG, self.interrupt)
+
+    def arm(self, moment: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.moment = moment
+        self.timer = self.event_loop.call_later(max(0.001, moment - _now()), self.look)
+
+    def look(self) -> None:
+        now, self.moment = _now(), _NEVER
+        for client in self.clients:
+            if client.look_at <= now:
+                self.expire(client, now)
+        moment = min(client.look_at for client in self.clients)
+        if moment < _NEVER:
+            self.arm(moment)
+
+    def expire(self, client: "_WorkerClient", now: float) -> None:
+        task: "Any" = client.invocation and client.invocation.task
+        client.look_at = _NEVER
+        if task is None or task.done():
+            client.board.mark(client.place, _ANSWERING)
+        elif not client.overdue_after():
+            client.board.mark(client.place, _OVERDUE)
+            client.look_at = now + _GRACE
+            task.cancel()
+        else:  # it has ignored that
+            client.board.mark(client.place, _ABANDONED)
+            client.invocation = None
+            self.abandon(client)
+
+    def interrupt(self, signum: int, frame: object) -> None:
+        """SIGURG, sent by the supervisor when nobody seems to look: raise in what blocks the event loop.
+
+        The process ends for it, when its other invocations have: nobody knows what was interrupted.
+        What blocks may also be another invocation, which has time left.
+        """
+        import asyncio
+
+        self.clients[0].board.memory[_Board._ASKED] = 0
+        context = _current_context.get()
+        for client in self.clients:
+            if client.look_at <= _now() and context is not None:
+                if context.aws_request_id == client.invocation.request_id:
+                    client.board.mark(client.place, _OVERDUE)
+                    client.look_at, client.is_last = _now() + _GRACE, True
+                    raise asyncio.CancelledError
 
 
 class _Worker:
     """What the supervisor knows of a worker."""
 
-    def __init__(self, index: int, pipe: int) -> None:
+    def __init__(self, index: int, board: _Board) -> None:
         self.index = index  # its place among the workers, which its successor takes over
-        self.pipe = pipe  # the descriptor on which it tells
-        self.told = b""
+        self.board = board
+        self.is_replaced = False
+        self.asked_at = 0.0  # when it was sent SIGURG
+        self.ended_at = _NEVER  # when it was sent SIGTERM, because of a deadline
 
 
 class _Supervisor:
-    """Starts the workers, replaces those that die, passes SIGTERM on."""
+    """Starts the workers, replaces those that die or hang, passes SIGTERM on."""
 
     _MOST_FAILURES = 3  # in a row
+    _LOOK = 0.1  # seconds from one look at the boards to the next
 
     def __init__(self, address: str, find_handler: "Callable[[], Handler]", slots: int) -> None:
         self.address = address
@@ -3053,91 +3274,195 @@ class _Supervisor:
         """Keep the workers alive until SIGTERM, or until they fail. Raises SystemExit."""
         import _signal
 
-        _signal.signal(_signal.SIGTERM, lambda signum, frame: self.stop())
-        first = self.start_worker(0)
-        first.told = self.ready = os.read(first.pipe, 1)
-        for index in range(1, self.count_workers()):
-            self.start_worker(index)
+        # They are waited for: nothing here is interrupted by a signal.
+        signals = [_signal.SIGTERM, _signal.SIGCHLD]
+        self.signal_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
+        self.start_worker(0)
         while self.workers:
-            pid, status = os.wait()
-            if pid in self.workers:  # else a child of what this process was before bootstrap
-                self.bury(pid, status)
+            received = _signal.sigtimedwait(signals, self._LOOK)
+            if received is not None and received.si_signo == _signal.SIGTERM:
+                self.stop()
+            self.reap()
+            for pid, worker in () if self.is_stopping else list(self.workers.items()):
+                self.hear(worker)
+                self.keep_deadlines(pid, worker)
         sys.exit(_FAILED if self.has_given_up() else 0)
-
-    def count_workers(self) -> int:
-        return {_ASYNC_READY: self.processors, _PLAIN_READY: self.slots}.get(self.ready, 0)
 
     def has_given_up(self) -> bool:
         return self.failures > self._MOST_FAILURES
 
-    def start_worker(self, index: int) -> _Worker:
-        import _signal
-
-        reader, writer = os.pipe()
-        # A SIGTERM between fork() and the entry in self.workers would miss the new one.
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTERM])
-        pid = os.fork()
-        if not pid:
-            os.close(reader)
-            self.become_worker(index, writer)
-        worker = self.workers[pid] = _Worker(index, reader)
-        if self.is_stopping:
-            os.kill(pid, _signal.SIGTERM)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
-        os.close(writer)
-        return worker
-
-    def become_worker(self, index: int, pipe: int) -> "NoReturn":
-        import _signal
-
-        _process.supervisor_pipe, _process.pipe_identity = pipe, _identify(pipe)
-        for other in self.workers.values():
-            os.close(other.pipe)
-        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGTERM])
-        _redirect_output()
+    def start_worker(self, index: int) -> None:
         # This worker's share of the slots, dealt out in turn to the processors. Only an async
         # handler uses it: _serve() gives a plain one a single slot.
         slots = len(range(index % self.processors, self.slots, self.processors))
-        _serve(self.address, self.find_handler, slots, is_first=not self.ready)
+        board = _Board(slots)
+        pid = os.fork()
+        if not pid:
+            _process.board = board
+            self.become_child()
+            _redirect_output()
+            _serve(self.address, self.find_handler, slots, is_first=not self.ready)
+        self.workers[pid] = _Worker(index, board)
+
+    def become_child(self) -> None:
+        import _signal
+
+        self.workers.clear()
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
+
+    def hear(self, worker: _Worker) -> bytes:
+        """What a worker has told so far; start others for what is new."""
+        told = worker.board.told()
+        if told and not self.ready:
+            self.ready = told[:1]
+            for index in range(1, self.slots if self.ready == _PLAIN_READY else self.processors):
+                self.start_worker(index)
+        if _RETIRES in told and not worker.is_replaced:
+            worker.is_replaced = True
+            self.start_worker(worker.index)
+        return told
+
+    def keep_deadlines(self, pid: int, worker: _Worker) -> None:
+        import _signal
+
+        board, now = worker.board, _now()
+        self.answer(board, "", [place for place in board.places if board.state(place) == _ABANDONED])
+        if worker.ended_at < _NEVER:
+            if now > worker.ended_at + _GRACE:
+                os.kill(pid, _signal.SIGKILL)
+            return
+        late = {}
+        for place in board.places:
+            if board.state(place) in (_RUNNING, _OVERDUE):
+                late[place] = now - board.read(place)[3]
+        if self.ready == _ASYNC_READY and not self.is_blocked(pid, worker, late):
+            return
+        overdue = [place for place in late if late[place] >= 0]
+        if overdue:
+            for place in overdue:
+                board.mark(place, _OVERDUE)
+            worker.ended_at = now
+            os.kill(pid, _signal.SIGTERM)
+
+    def is_blocked(self, pid: int, worker: _Worker, late: "dict[int, float]") -> bool:
+        """Whether a worker does not come to cancelling what is late, and SIGURG does not help.
+
+        What it has cancelled it abandons after the grace.
+        """
+        import _signal
+
+        board = worker.board
+        waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
+        if not any(late[place] > waits[board.state(place)] for place in late):
+            return False
+        if not board.memory[_Board._ASKED]:  # not yet, or it has answered: another blocks, who has time
+            board.memory[_Board._ASKED], worker.asked_at = 1, _now()
+            os.kill(pid, _signal.SIGURG)
+        return _now() > worker.asked_at + _GRACE or max(late.values()) > 10 * _GRACE
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid in self.workers:
+                self.bury(pid, status)
+            elif not pid:
+                return
 
     def bury(self, pid: int, status: int) -> None:
         """Take leave of a worker that has ended, and start another in its place."""
+        import _signal
+
         worker = self.workers.pop(pid)
-        # In all: the ready byte (read before from the first worker only) and, if the API was gone,
-        # _API_IS_GONE behind it.
-        worker.told += os.read(worker.pipe, 2)
-        os.close(worker.pipe)
         if self.is_stopping:
             return
+        reason = "exited without providing a reason"
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            reason = f"exited with error: signal: {(_signal.strsignal(number) or str(number)).lower()}"
+            if worker.ended_at == _NEVER:
+                _note(f"a worker was ended by {_name_of_signal(number)}")
+        elif status:
+            reason = f"exited with error: exit status {os.WEXITSTATUS(status)}"
+        self.answer(worker.board, f"Runtime {reason}", worker.board.places)
+        told = self.hear(worker)
         if not self.ready:  # the first: it has reported its init error itself
             sys.exit(os.WEXITSTATUS(status) or _FAILED)
-        self.failures = 0 if worker.told == self.ready else self.failures + 1
+        self.failures = 0 if told and _API_IS_GONE not in told else self.failures + 1
         if self.has_given_up():
             self.stop()
-        else:
-            time.sleep(self.failures / 10)
+        elif not worker.is_replaced:
+            _sleep(self.failures / 10)
             self.start_worker(worker.index)
+
+    def answer(self, board: _Board, reason: str, places: "list[int]") -> None:
+        """Answer the invocations in these slots in place of their worker, as timed out or for this reason.
+
+        From a child, since the Runtime API may take its time; for which it has 10 seconds.
+        """
+        import _signal
+
+        losses = []
+        for place in filter(board.state, places):
+            request_id, invocation_id, began, deadline = board.read(place)
+            seconds = deadline - began if board.state(place) >= _OVERDUE else 0
+            losses.append((*_describe_loss(request_id, seconds, reason), invocation_id))
+            board.mark(place, _IDLE)
+        if not losses or os.fork():
+            return
+        try:
+            self.become_child()
+            _signal.alarm(10)
+            client = LambdaRuntimeClient(self.address)
+            for document, xray_cause, invocation_id in losses:
+                request_id = document["requestId"]
+                post: "Any" = client.post_invocation_error(request_id, document, xray_cause, invocation_id)
+                _run_blocking(post)
+        except _ApiError as exception:
+            _note(str(exception))
+        finally:
+            os._exit(0)
 
     def stop(self) -> None:
         import _signal
 
         self.is_stopping = True
-        for pid in list(self.workers):
-            try:
-                os.kill(pid, _signal.SIGTERM)
-            except ProcessLookupError:
-                pass  # it has just been waited for
+        for pid in self.workers:
+            os.kill(pid, _signal.SIGTERM)
 
 
 def _tell_supervisor(fact: bytes) -> None:
-    if _process.supervisor_pipe >= 0 and _identify(_process.supervisor_pipe) == _process.pipe_identity:
+    """What a worker tells of itself; of any other process nothing."""
+    import _signal
+
+    board = _process.board
+    if board is not None and not _process.is_forked_child:
+        board.memory[len(board.told())] = fact[0]
         try:
-            os.write(_process.supervisor_pipe, fact)
-        except OSError as exception:
-            if not _is_our_own(exception):
-                raise
-            # It has gone; the Runtime API will tell.
+            os.kill(board.supervisor, _signal.SIGCHLD)  # which wakes it up, and means nothing to others
+        except ProcessLookupError:
+            pass  # it has gone; the Runtime API will tell
+
+
+def _describe_loss(request_id: str, seconds: float, reason: str = "") -> "tuple[ErrorDocument, str]":
+    """The error of an invocation that was ended after so many seconds, or lost; in words of Lambda's own."""
+    if seconds:
+        reason = f"Task timed out after {seconds:.2f} seconds"
+    message = f"RequestId: {request_id} Error: {reason}"
+    _note(message)
+    error_type = "Sandbox.Timedout" if seconds else "Runtime.ExitError"
+    return _describe_error(_Fault(error_type, message), request_id)
+
+
+def _name_of_signal(number: int) -> str:
+    from signal import Signals
+
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _redirect_output() -> None:
@@ -3146,8 +3471,10 @@ def _redirect_output() -> None:
     try:
         for descriptor in (1, 2) if path else ():
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            sock.settimeout(1)  # its other end may not accept
             sock.connect(path)
+            sock.setblocking(True)
             os.dup2(sock.fileno(), descriptor)
             sock.close()
     except OSError as exception:
-        _note(f"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET={path}: {exception.strerror}")
+        _note(f"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET={path}: {exception.strerror or exception}")

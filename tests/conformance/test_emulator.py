@@ -287,11 +287,11 @@ class ManagedInstances(unittest.TestCase):
         self.assertEqual(len(set(pids)), processors, pids)
 
     def test_a_worker_that_ended_is_replaced(self):
-        emulator = self.start("function.plain", 3, AWS_LAMBDA_FUNCTION_TIMEOUT="1")
+        emulator = self.start("function.plain", 3)
         before = self.meet(emulator, 3)
         for how in "exit", "kill":
-            # The emulator does not see that a worker ended, and waits for its answer.
-            self.assertIn(b"Sandbox.Timedout", self.invoke(emulator, how))
+            # The emulator does not see that a worker ended: the supervisor answers in its place.
+            self.assertIn(b"Runtime.ExitError", self.invoke(emulator, how))
         after = self.meet(emulator, 3)
         self.assertEqual(len(set(before) & set(after)), 1, (before, after))
         self.assertEqual(len(set(after)), 3, after)
