@@ -342,7 +342,14 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
             await _EventLoopNeeded()  # from the start: tasks of the function's import run while `next` waits
         while not _process.is_ending:
             invocation = await client.wait_next_invocation()
-            await handle_event_request(client, request_handler, invocation)
+            try:
+                await handle_event_request(client, request_handler, invocation)
+            except _ApiError as exception:
+                client.settle()  # there is no other answer
+                if not _process.is_shared:
+                    raise
+                _note(str(exception))  # the others in this process are not to suffer for it
+                client.connection.close()
         client.settle()
         return 0
     except SystemExit as exit:
@@ -370,7 +377,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     One client begins without an event loop, and suspends once when it needs one. Several begin on
     one event loop.
     """
-    loops = [_serve_invocations(client, request_handler) for client in clients]
+    loops: "list[Any]" = [_serve_invocations(client, request_handler) for client in clients]
     if len(loops) == 1:
         try:
             # In a copy of the context variables: all plain invocations share it, and what they
@@ -396,7 +403,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
                 # One that waits for an event takes none any more; what has come already is served.
                 if client.invocation is None and not client.connection.has_received():
                     loop.close()
-        if not (is_over or any(client.invocation is not None for client in clients)):
+        if not (is_over or any(client.invocation and loop.cr_frame for client, loop in zip(clients, loops))):
             event_loop.stop()
 
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
@@ -3258,7 +3265,8 @@ class _Supervisor:
     """Starts the workers, replaces those that die or hang, passes SIGTERM on."""
 
     _MOST_FAILURES = 3  # in a row
-    _LOOK = 0.1  # seconds from one look at the boards to the next
+    _LOOK = 0.5  # seconds from one look at the boards to the next: no deadline is so near as Lambda sets it
+    _CLOSE_LOOK = 0.05  # the same, while something is overdue
 
     def __init__(self, address: str, find_handler: "Callable[[], Handler]", slots: int) -> None:
         self.address = address
@@ -3278,14 +3286,16 @@ class _Supervisor:
         signals = [_signal.SIGTERM, _signal.SIGCHLD]
         self.signal_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
         self.start_worker(0)
+        wait = self._LOOK
         while self.workers:
-            received = _signal.sigtimedwait(signals, self._LOOK)
+            received = _signal.sigtimedwait(signals, wait)
             if received is not None and received.si_signo == _signal.SIGTERM:
                 self.stop()
             self.reap()
+            wait = self._LOOK
             for pid, worker in () if self.is_stopping else list(self.workers.items()):
                 self.hear(worker)
-                self.keep_deadlines(pid, worker)
+                wait = min(wait, self.keep_deadlines(pid, worker))
         sys.exit(_FAILED if self.has_given_up() else 0)
 
     def has_given_up(self) -> bool:
@@ -3322,27 +3332,31 @@ class _Supervisor:
             self.start_worker(worker.index)
         return told
 
-    def keep_deadlines(self, pid: int, worker: _Worker) -> None:
+    def keep_deadlines(self, pid: int, worker: _Worker) -> float:
+        """Deal with invocations of a worker that are overdue; return when to look again, in seconds."""
         import _signal
 
         board, now = worker.board, _now()
-        self.answer(board, "", [place for place in board.places if board.state(place) == _ABANDONED])
         if worker.ended_at < _NEVER:
             if now > worker.ended_at + _GRACE:
                 os.kill(pid, _signal.SIGKILL)
-            return
+            return self._CLOSE_LOOK
         late = {}
         for place in board.places:
-            if board.state(place) in (_RUNNING, _OVERDUE):
+            state = board.state(place)
+            if state == _ABANDONED:
+                self.answer(board, "", [place])
+            elif state in (_RUNNING, _OVERDUE):
                 late[place] = now - board.read(place)[3]
-        if self.ready == _ASYNC_READY and not self.is_blocked(pid, worker, late):
-            return
         overdue = [place for place in late if late[place] >= 0]
-        if overdue:
+        if not overdue:
+            return min(self._LOOK, -max(late.values(), default=-_NEVER))
+        if self.ready == _PLAIN_READY or self.is_blocked(pid, worker, late):
             for place in overdue:
                 board.mark(place, _OVERDUE)
             worker.ended_at = now
             os.kill(pid, _signal.SIGTERM)
+        return self._CLOSE_LOOK
 
     def is_blocked(self, pid: int, worker: _Worker, late: "dict[int, float]") -> bool:
         """Whether a worker does not come to cancelling what is late, and SIGURG does not help.

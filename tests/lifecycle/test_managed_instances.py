@@ -8,7 +8,7 @@ import re
 import signal
 import unittest
 
-from miniature import Lambda, function, until, until_asleep, until_gone
+from miniature import Fault, Lambda, function, until, until_asleep, until_gone
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -376,6 +376,89 @@ def handler(event, context):
             errors = "".join(aws.worker_logs + [aws.stderr])
             self.assertIn("AWS_LAMBDA_RUNTIME_API", errors)
             self.assertEqual(re.sub("(?m)^(starts|runtime): .*\n", "", errors), "")
+
+
+class Neighbours(unittest.TestCase):
+    """The Runtime API fails one of several invocations in a process; the others are answered as if nothing had happened."""
+
+    SOURCE = ASYNC + """
+async def stream(event, context):
+    yield b"first"
+    yield str(await usual(event, context)).encode()
+
+usual = handler
+
+async def handler(event, context):
+    return stream(event, context) if event == "stream" else await usual(event, context)
+"""
+
+    def test_a_post_that_fails(self):
+        broken = Fault(raw=b"HTTP/1.1 nonsense\r\n\r\n", close=True)
+        with processors(1), managed(self.SOURCE, 3) as aws:
+            aws.wait_for_next(3)
+            # A post without an answer is sent once more, a stream is not.
+            for event, *faults in ((WAIT, 500), ("stream", 503), (WAIT, broken), (WAIT, Fault(0), Fault(0)), ("stream", Fault(0))):
+                with self.subTest(event=event, faults=faults):
+                    aws.answers("response", *faults)
+                    failed = aws.send(event)
+                    delivered(aws, [failed])
+                    release(aws, 1)
+                    aws.wait_for(lambda: not aws.faults["response"])
+                    neighbours = [aws.send(WAIT), aws.send("stream")]
+                    delivered(aws, neighbours)
+                    aws.wait_for_next(1)
+                    release(aws, 2)
+                    (pid,) = printed(aws, "starts")
+                    self.assertEqual(aws.answer(neighbours[0]).json, pid)
+                    self.assertEqual(aws.answer(neighbours[1]).body, b"first%d" % pid)
+            notes = re.findall("(?m)^runtime: .*", "".join(aws.worker_logs))
+            self.assertEqual(len(notes), 5, notes)
+            aws.wait_for_next(3)
+
+    def test_a_next_that_fails_for_a_while(self):
+        with processors(1), managed(ASYNC, 3) as aws:
+            aws.wait_for_next(3)
+            neighbour = aws.send(WAIT)
+            delivered(aws, [neighbour])
+            aws.answers("next", 500, Fault(0), 503)
+            aws.wait_for(lambda: not aws.faults["next"])
+            aws.wait_for_next(2)
+            release(aws, 1)
+            (pid,) = printed(aws, "starts")
+            self.assertEqual([aws.answer(neighbour).json, *at_once(aws, 3)], [pid] * 4)
+
+    def test_a_next_that_fails(self):
+        """Five times in all; then the process ends, and the invocations in it end first."""
+        with processors(1), managed(ASYNC, 2) as aws:
+            aws.wait_for_next(2)
+            neighbour = aws.send(WAIT)
+            delivered(aws, [neighbour])
+            aws.wait_for(lambda: printed(aws, "waits"))
+            aws.answers("next", *[500] * 5)
+            aws.wait_for(lambda: not aws.faults["next"])
+            self.assertEqual(aws.polling, 0)
+            release(aws, 1)
+            first = aws.answer(neighbour).json
+            aws.wait_for_next(2)
+            self.assertEqual(aws.stderr, "")
+            starts = printed(aws, "starts")
+            self.assertEqual((len(starts), starts[0]), (2, first))
+            self.assertEqual(at_once(aws, 2), [starts[1]] * 2)
+            self.assertEqual([request.status for request in aws.sent("next")].count(500), 5)
+
+    def test_a_handler_that_exits(self):
+        source = ASYNC.replace("if event:", "if event == 'exit':\n        sys.exit(3)\n    if event:")
+        with processors(1), managed(source, 3) as aws:
+            aws.wait_for_next(3)
+            neighbour = aws.send(WAIT)
+            aws.wait_for(lambda: printed(aws, "waits"))
+            self.assertEqual(aws.invoke("exit").json["errorType"], "SystemExit")
+            aws.wait_for_next(3)  # of the one in its place
+            release(aws, 1)
+            first, second = printed(aws, "starts")
+            self.assertEqual(aws.answer(neighbour).json, first)
+            self.assertEqual(aws.invoke(None).json, second)
+            self.assertEqual(aws.stderr, "")
 
 
 class Shutdown(unittest.TestCase):
