@@ -18,6 +18,7 @@ from .process import Lambda
 from .run import LONGEST_INIT, environment, exit_reason, init_report, memory_warning, report
 
 TAIL = 4096  # bytes of the log that the caller of an invocation may ask for
+LONG_LOOK = 0.01  # seconds: in a folder with thousands of files no answer waits for a second look at them
 SHUTDOWN = 0.5  # seconds between SIGTERM and SIGKILL
 SETTLE = 0.05  # seconds after the answer in which the function usually asks for the next event
 SETTLE_ERROR = 1  # after an error, for its process may be about to end, as after sys.exit()
@@ -310,6 +311,8 @@ class Fleet:
 
     def written(self):
         """A warning of files that have changed since an invocation began, and of which nothing was said yet; or None."""
+        if self.files.seconds > LONG_LOOK:
+            return None
         paths = [path for path in self.files.differing(self.files.look()) if path not in self.told]
         self.told.update(paths)
         return written_warning(paths)

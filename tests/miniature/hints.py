@@ -123,7 +123,7 @@ def near_miss(folder, handler):
         hint = "it is file.function, as in function.handler"
     elif module not in files:
         close = difflib.get_close_matches(module, sorted(files), 1)
-        hint = f"there is no {module}.py" + (f": HANDLER={close[0]}.{name}?" if close else "")
+        hint = f"there is no {module}.py in {folder}" + (f": HANDLER={close[0]}.{name}?" if close else "")
     else:
         path = os.path.join(folder, module)
         bound, functions = top_level(f"{path}.py" if os.path.isfile(f"{path}.py") else f"{path}/__init__.py")

@@ -316,11 +316,11 @@ class Failure(unittest.TestCase):
             "./ok.handler": "it is file.function: HANDLER=ok.handler?",
             "ok.hander": "ok.py defines handler, other: HANDLER=ok.handler?",
             "ok.lambda_function": "ok.py defines handler, other",
-            "okay.handler": "there is no okay.py: HANDLER=ok.handler?",
+            "okay.handler": "there is no okay.py in {}: HANDLER=ok.handler?",
             "shop/orders.plcae": "shop/orders.py defines place: HANDLER=shop/orders.place?",
-            "shop.order.place": "there is no shop/order.py: HANDLER=shop/orders.place?",
+            "shop.order.place": "there is no shop/order.py in {}: HANDLER=shop/orders.place?",
             "empty.handler": "empty.py defines no function",
-            "elsewhere.handler": "there is no elsewhere.py",
+            "elsewhere.handler": "there is no elsewhere.py in {}",
             "package.hndler": "package.py defines handler: HANDLER=package.handler?",
             "needs.handler": None,
         }
@@ -330,7 +330,7 @@ class Failure(unittest.TestCase):
                     ran = run(f"TASK_ROOT={root}", f"HANDLER={handler}")
                     self.assertNotEqual(ran.returncode, 0)
                     said = [line for line in ran.stderr.splitlines() if line.startswith("HANDLER=")]
-                    self.assertEqual(said, [f"HANDLER={handler}: {hint}"] if hint else [])
+                    self.assertEqual(said, [f"HANDLER={handler}: {hint.format(root)}"] if hint else [])
 
     def test_handler_for_a_folder_that_was_not_given(self):
         ran = run("HANDLER=orders.handler")
