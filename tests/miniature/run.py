@@ -32,11 +32,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def main(folder, handler=""):
     check_folder(folder)
-    example = os.path.join(REPO, "tests", "hello")  # which make takes when it is given none
-    elsewhere = "MAKE_FUNCTION" in os.environ and not os.path.samefile(os.curdir, REPO)
-    plain = os.path.samefile(folder, example) and not handler and not elsewhere  # make run, here
-    if os.path.samefile(folder, example) and not plain:
-        print(f"{folder_variable()}={folder}", file=sys.stderr)
+    plain = name_example(folder, handler)
     handler = handler or find_handler(folder)
     timeout = read_timeout(str(DEFAULT_TIMEOUT))
     given = os.environ.get("EVENT", "")
@@ -69,6 +65,16 @@ def main(folder, handler=""):
 def folder_variable():
     """What the person has called the variable that names the function's folder."""
     return os.environ.get("MAKE_FUNCTION", "FUNCTION")
+
+
+def name_example(folder, handler):
+    """Say it where make took its example, which it does when it is given no folder; but not of `make run` in this repository, which is True."""
+    if not os.path.samefile(folder, os.path.join(REPO, "tests", "hello")):
+        return False
+    plain = not handler and ("MAKE_FUNCTION" not in os.environ or os.path.samefile(os.curdir, REPO))
+    if not plain:
+        print(f"{folder_variable()}={folder}", file=sys.stderr)
+    return plain
 
 
 def check_folder(folder):

@@ -25,7 +25,16 @@ import zlib
 from .api import SPLIT, STREAMED_HTTP
 from .environments import Closing, Fleet, Settings, arn, say
 from .process import REPO
-from .run import DEFAULT_TIMEOUT, INTERRUPTS, check_folder, find_handler, is_given, leave, read_timeout
+from .run import (
+    DEFAULT_TIMEOUT,
+    INTERRUPTS,
+    check_folder,
+    find_handler,
+    is_given,
+    leave,
+    name_example,
+    read_timeout,
+)
 
 REQUEST_LIMIT = 6 * 1024 * 1024  # bytes of an event that somebody waits for
 EVENT_LIMIT = 1024 * 1024  # of one that nobody waits for
@@ -39,6 +48,7 @@ MODES = ("BUFFERED", "RESPONSE_STREAM")
 def main(folder, handler=None):
     check_folder(folder)
     attached = handler == ""
+    name_example(folder, handler)
     handler = handler or find_handler(folder)
     port = number("PORT", 9000, 0, 65535 - attached)
     timeout = read_timeout("0" if attached else str(DEFAULT_TIMEOUT), least=0)

@@ -707,6 +707,16 @@ class AsLambda(unittest.TestCase):
             self.assertEqual(other.process.wait(10), 1)
             self.assertEqual(other.log, f"PORT={served.port}: Address already in use: choose another, as in make serve PORT=9100\n")
 
+    def test_the_example_is_named(self):
+        with Served("tests/hello", "page.handler") as served:
+            self.assertTrue(served.get("/").body.startswith(b"<!doctype html>"))
+            self.assertTrue(served.log.startswith("FUNCTION=tests/hello\nSTART "), served.log)
+            with contextlib.closing(served.connect()) as connection:
+                connection.request("GET", "/hello?name=%C3%89va")
+                response = connection.getresponse()
+                self.assertEqual(response.headers["Content-Type"], "text/event-stream")
+                self.assertEqual([response.readline() for _ in range(3)], [b'data: "Hello, "\n', b"\n", b'data: "\\u00c9va! "\n'])
+
     def test_many_at_once(self):
         with serving("def handler(event, context): return event", CONCURRENCY="4") as served:
             request = "POST " + PATH % "function" + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n%d"
