@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -187,7 +188,7 @@ class Curl(Case):
         served = self.serve("url")
         for version in "--http1.1", "--http1.0":
             process = self.curl("-N", "-i", version, "-b", "x=1; y=2", f"{served.url}/")
-            head = b"".join(iter(process.stdout.readline, b"\r\n")).decode()
+            head = b"".join(itertools.takewhile(lambda line: line not in (b"\r\n", b""), iter(process.stdout.readline, None))).decode()
             self.assertTrue(head.startswith("HTTP/1.1 201 "), head)
             for field in "Content-Type: text/event-stream", "X-Sent: é", "Set-Cookie: a=1; Path=/", "Set-Cookie: b=2":
                 self.assertIn(f"\r\n{field}\r\n", head)
