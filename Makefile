@@ -50,11 +50,11 @@ $(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_i
     PYTHON=$(ASKED): not found, or older than 3.9: name another, as in PYTHON=python3.13))
 endif
 .DEFAULT_GOAL := help
-COMMANDS := help run serve test test-newest lint fuzz conformance bench dist layer create invoke update delete clean
+COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance bench dist layer create invoke update delete clean
 .PHONY: $(COMMANDS)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(here)/Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(here)/Makefile
 
 # What is typed where a FUNCTION= belongs would run or pack the example, and then be "up to date".
 STRAY := $(filter-out $(COMMANDS) build-%,$(MAKECMDGOALS))
@@ -88,6 +88,12 @@ $(ROOMS:%=test-%):
 test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under build/, as root on a Debian machine; PYTHON=python3.15 for one
 	@for python in $(if $(filter PYTHON,$(GIVEN)),$(PYTHON),python3.14 python3.15); do \
 	    $(here)/tests/deploy/debian.sh newest make -s test PYTHON=$$python PYTHONFLAGS="$(PYTHONFLAGS)" ROOM="$(ROOM)" || exit; \
+	done
+
+# The tests run on this machine's Python; what is arm64's is the function's process.
+test-arm64:  ## the rooms lifecycle and handlers with Debian's arm64 Python, run by qemu, as the function's, as root on a Debian machine; ROOM=lifecycle for one
+	@for room in $(or $(ROOM),lifecycle handlers); do \
+	    $(here)/tests/deploy/debian.sh arm64 $(MAKE) -f $(here)/Makefile -s test PYTHON="$$PYTHON" PYTHONFLAGS="$(PYTHONFLAGS)" ROOM=$$room || exit; \
 	done
 
 # A stamp for each set of versions: a second run installs nothing.
@@ -125,7 +131,7 @@ build-%:
 	@[ -n "$$ARTIFACTS_DIR" ] || { echo "make $(call quoted,$@): ARTIFACTS_DIR is not set: SAM calls this; by hand it is make dist FUNCTION=folder" >&2; exit 1; }
 	@cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py function . --output "$$ARTIFACTS_DIR/"
 
-layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in; ARCH=arm64
+layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in, of this machine or another's root; ARCH=arm64; FORCE=1 for one that wants a newer glibc than Lambda's
 	@$(PACKAGE) layer $${PYTHON_PREFIX:+--prefix "$$PYTHON_PREFIX"}
 
 DEPLOY := cd $(caller) && FUNCTION=$(function) exec "$$PYTHON" $(here)/tests/deploy/deploy.py
