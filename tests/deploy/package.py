@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from elf import Elf, built_for
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT = 250 << 20  # bytes that a function and its layers may have unpacked
+EPOCH = 315532800  # 1980, the oldest date that a zip can hold
 UPLOAD = 50 << 20  # bytes that a zip may have that does not go through S3
 TRIPLETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 GLIBC = (2, 34)  # what Amazon Linux 2023 has
@@ -115,8 +117,20 @@ def main():
         files.update(compiled(files, root))
         write(options.output, files)
         report(options.output, files, interpreter, options.kind)
-    except (Refused, NotInstalled, OSError) as error:
+    except (Refused, NotInstalled) as error:
         sys.exit(f"{os.path.basename(__file__)}: {error}")
+    except OSError as error:
+        sys.exit(f"{os.path.basename(__file__)}: {readable(error.filename or options.output)}: {error.strerror}")
+
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def leave(number, frame):
+    """End at a signal, by way of what removes half of a zip; once, for make passes a Ctrl-C on as a second one."""
+    for other in INTERRUPTS:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def compiler(interpreter):
@@ -162,6 +176,11 @@ packed = ""  # the folder that is packed, which every line names
 def packed_from(folder):
     global packed
     packed = folder or ""
+
+
+def readable(name):
+    """With what is not UTF-8 escaped, as no terminal could show it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def some(names, limit=5):
@@ -292,7 +311,7 @@ def check_name(name):
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Refused(f"{name!r} is not UTF-8: rename that file") from None
+        raise Refused(f"{readable(name)} is not UTF-8: rename that file") from None
 
 
 def is_venv(path):
@@ -398,14 +417,23 @@ def strings_of(value):
 
 def check_output(output, folder):
     """A folder that is replaced must hold nothing but what was built before."""
+    there = output.rstrip("/")
+    while there and not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if there and not os.path.isdir(there) and (there != output or os.path.islink(there) and not os.path.exists(there)):
+        raise Refused(f"OUTPUT={output}: {there} is there, and no folder")
     if is_folder(output):
         inside = os.path.realpath(folder) + os.sep
         if inside.startswith(os.path.join(os.path.realpath(output), "")):
             raise Refused(f"OUTPUT={output} holds the function's own folder: pass another")
-        if os.path.isdir(output) and os.listdir(output) and not os.path.isfile(os.path.join(output, "bootstrap")):
+        if os.path.isdir(output) and os.listdir(output) and not any(map(built_here, os.scandir(output))):
             raise Refused(f"OUTPUT={output} has files that were not built here: pass a new or an empty folder")
     elif not output.endswith(".zip"):
         raise Refused(f"OUTPUT={output}: NAME.zip, or FOLDER/ for an unpacked one")
+
+
+def built_here(entry):
+    return entry.name == "bootstrap" or entry.is_file() and entry.stat().st_mtime == EPOCH
 
 
 def is_folder(output):
@@ -419,13 +447,16 @@ def write(output, files):
     for entry in os.listdir(output):  # of an earlier build
         path = os.path.join(output, entry)
         shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
-    for name, (content, executable) in sorted(files.items()):
+    # What lies in the folder itself comes first: a build that was broken off is known again by the date.
+    for name, (content, executable) in sorted(files.items(), key=lambda item: (item[0].count("/"), item[0])):
         path = os.path.join(output, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(content)
         os.chmod(path, 0o755 if executable else 0o644)
-        os.utime(path, (315532800, 315532800))  # 1980, the oldest that a zip of this folder can hold
+        os.utime(path, (EPOCH, EPOCH))
+    for folder, _, _ in os.walk(output):
+        os.chmod(folder, 0o755)  # whatever the umask: Lambda's user has to read it
 
 
 def write_zip(output, files):
@@ -639,4 +670,6 @@ def strip(files, names, arch):
 
 
 if __name__ == "__main__":
+    for number in INTERRUPTS:
+        signal.signal(number, leave)
     main()

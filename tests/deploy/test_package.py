@@ -8,6 +8,7 @@ import pathlib
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -251,11 +252,60 @@ def handler(event, context):
             self.assertEqual(status, 0, said)
             modes = {p.name: p.stat().st_mode & 0o777 for p in self.output.iterdir() if p.is_file()}
             self.assertEqual(modes, {"bootstrap": 0o755, "function.py": 0o644, "runtime.py": 0o644, "tool.sh": 0o755})
+        (self.output / "bootstrap").unlink()  # as of a build that was broken off, whose files have its date
+        self.assertEqual(build("function", self.folder / "code", "--output", f"{self.output}/")[0], 0)
+        for path in self.output.iterdir():
+            os.utime(path)
         (self.output / "bootstrap").unlink()
         self.assertIn("has files that were not built here", build("function", self.folder / "code", "--output", f"{self.output}/")[1])
         for around in self.folder, self.folder / "code":
             self.assertIn("holds the function's own folder", build("function", self.folder / "code", "--output", f"{around}/")[1])
         self.assertIn("NAME.zip, or FOLDER/", build("function", self.folder / "code", "--output", self.folder / "name")[1])
+
+    def test_what_is_known_as_built_here_comes_first(self):
+        with self.assertRaises(ValueError):
+            package.write(f"{self.output}/", {"a/\0": (b"", False), "b": (b"", False)})
+        self.assertEqual([entry.name for entry in os.scandir(self.output) if package.built_here(entry)], ["b"])
+
+    def test_a_folder_is_readable_whatever_the_umask(self):
+        self.write("deep/function.py", GREETING)
+        self.addCleanup(os.umask, os.umask(0o077))
+        build("function", self.folder / "code", "--output", f"{self.output}/")
+        self.assertEqual([f"{path.stat().st_mode & 0o777:o}" for path in (self.output, self.output / "deep")], ["755", "755"])
+
+    def test_an_output_that_cannot_be_written(self):
+        self.write("function.py", GREETING)
+        file = self.folder / "file"
+        file.touch()
+        (self.folder / "link").symlink_to("gone")
+        for output in f"{file}/", f"{file}/x.zip", f"{self.folder}/link/x.zip", f"{self.folder}/link/":
+            there = output[:output.index("/", len(f"{self.folder}/"))]
+            said = build("function", self.folder / "code", "--output", output)
+            self.assertEqual(said, (1, f"package.py: OUTPUT={output}: {there} is there, and no folder\n"))
+        said = build("function", self.folder / "code", "--output", "/proc/function.zip")
+        self.assertEqual(said, (1, "package.py: /proc/function.zip.part: No such file or directory\n"))
+        with mock.patch("builtins.open", side_effect=PermissionError(13, "Permission denied", "a/b\udce9.py")):
+            with self.assertRaisesRegex(SystemExit, r"^package.py: a/b\\xe9.py: Permission denied$"):
+                with mock.patch.object(sys, "argv", ["package.py", "--restarted", "function", str(self.folder / "code")]):
+                    package.main()
+
+    def test_an_interrupt(self):
+        """While it installs, say: no traceback, nothing left behind."""
+        self.write("function.py", GREETING)
+        self.write("requirements.txt", "six")
+        (self.folder / "bin").mkdir()
+        (self.folder / "tmp").mkdir()
+        (self.folder / "bin/uv").write_text(f"#!/bin/sh\necho >{self.folder}/fifo\nexec sleep 60\n")
+        (self.folder / "bin/uv").chmod(0o755)
+        os.mkfifo(self.folder / "fifo")
+        command = [sys.executable, REPO / "tests/deploy/package.py", "function", self.folder / "code", "--output", self.output]
+        env = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "TMPDIR": str(self.folder / "tmp")}
+        for number in signal.SIGINT, signal.SIGTERM:
+            process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            (self.folder / "fifo").read_text()  # uv has begun
+            process.send_signal(number)
+            self.assertEqual((process.communicate(timeout=30)[0], process.returncode), (b"", 128 + number))
+            self.assertEqual((list((self.folder / "tmp").iterdir()), self.output.exists()), ([], False))
 
     def test_a_layer_for_another_python_is_named(self):
         self.write("function.py", GREETING)
