@@ -124,7 +124,7 @@ $(BUILD)/h11-0.16.0/h11:
 
 PACKAGE := cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py
 dist:  ## dist/function.zip: FUNCTION=folder with its requirements.txt and the runtime, compiled for PYTHON=python3.13; OUTPUT=name.zip or folder/, REQUIREMENTS=file, EXCLUDE='*/tests/*', ARCH=arm64
-	@$(PACKAGE) function $(function)
+	@$(PACKAGE) function $(if $(filter -%,$(firstword $(FUNCTION))),./)$(function)
 
 # `sam build` with BuildMethod: makefile calls this in a copy of CodeUri, NAME being the function's logical id.
 build-%:

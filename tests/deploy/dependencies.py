@@ -16,7 +16,7 @@ PLATFORMS = [f"manylinux_2_{minor}" for minor in range(34, 16, -1)] + ["manylinu
 
 # What an installer notes about itself: which one it was, from where, for whom.
 NOTES = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_build\.json|uv_cache\.json)$")
-RECORD = re.compile(r"[^/]+\.dist-info/RECORD$")
+RECORD = re.compile(r"(.*/)?[^/]+\.dist-info/RECORD$")
 # pip and uv say the same of a package without a wheel as of a registry that they have not reached, but for these words.
 UNREACHABLE = re.compile("connection broken|error sending request|dns error|Connection(Error| refused| timed out)|Failed to fetch")
 MAKE_A_WHEEL = "make one (pip wheel --no-deps --wheel-dir wheels …), and write `--find-links wheels` and the package's name"
@@ -85,7 +85,7 @@ def built_here(requirements, seen=()):
 
 
 def complaint(said, installer, version, arch):
-    """What an installer has to say, without its progress and hints."""
+    """What an installer has to say, without its progress."""
     if "No module named pip" in said:
         return f"{sys.executable} has no pip, and there is no uv on PATH: install one of them"
     return f"{installer}, wheels for Python {version} on {arch}: {reason(said, installer)}"
@@ -97,11 +97,12 @@ def reason(said, installer="pip"):
     if installer == "pip":  # its last error, with the lines that belong to it
         last = max([number for number, line in enumerate(lines) if line.startswith("ERROR:")], default=0)
         lines = lines[-1:] if "Traceback" in said else lines[last:]
-    text = re.sub("^ERROR: ", "", " ".join(line for line in lines if not line.startswith("hint:")))[:600]
+    text = re.sub("^ERROR: ", "", " ".join(lines))[:600]
     if UNREACHABLE.search(said):
         return f"{text}; the package registry was not reached: are you online?"
     if re.search("No matching distribution|no usable wheels", text):
-        return f"{text.rstrip('.')}; only wheels are installed: name another version or another Python, or {MAKE_A_WHEEL}"
+        text = text.split(" hint:")[0].rstrip(".")
+        return f"{text}; only wheels are installed: name another version or another Python, or {MAKE_A_WHEEL}"
     return text
 
 
@@ -129,9 +130,11 @@ def missing_imports(own, files):
     provided |= {re.split(r"[./]", name)[0] for name in files if "/" in name or re.search(r"\.(py|so|pyc)$", name)}
     provided |= {re.split(r"[./]", name[len("python/"):])[0] for name in files if name.startswith("python/")}
     vendored = {  # by `pip install --target`: its optional imports are not this function's
-        line.split(",")[0] for name, (content, _) in own.items() if RECORD.match(name)
+        (RECORD.match(name)[1] or "") + line.split(",")[0] for name, (content, _) in own.items() if RECORD.match(name)
         for line in content.decode("utf-8", "replace").splitlines()
     }
+    if any(b"sys.path" in content for name, (content, _) in own.items() if name.endswith(".py") and name not in vendored):
+        provided |= {part.split(".")[0] for name in own for part in name.split("/")}  # from a folder such as src/
     missing = {}
     for name, (content, _) in sorted(own.items()):
         if name.endswith(".py") and name not in vendored:

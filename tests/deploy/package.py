@@ -48,7 +48,7 @@ LEFTOVERS = re.compile(
     | node_modules | \.eggs | .*\.egg(-info)? | \.github | \.gitlab | \.gitlab-ci\.yml | \.circleci | \.buildkite | \.travis\.yml
     | azure-pipelines\.yml | bitbucket-pipelines\.yml | \.drone\.yml | Jenkinsfile | \.pre-commit-config\.yaml | \.dockerignore | \.editorconfig
     | \.python-version | \.tool-versions | (poetry|uv|pdm|Pipfile|package|conda)\.lock | (package-lock|npm-shrinkwrap)\.json | yarn\.lock
-    | pnpm-lock\.yaml | pylock(\..*)?\.toml)$""",
+    | pnpm-lock\.yaml | pylock(\..*)?\.toml | .*\.whl)$""",
     re.VERBOSE,
 )
 BUILT = ("dist", "build")  # of the folder itself, unless they are packages
@@ -107,6 +107,9 @@ def main():
             add_requirements(files, options.folder, options.requirements, arch, options.exclude.split())
             warn_about_binaries(files, arch)
             warn_about_the_layer(options.output)
+            idle = [pattern for pattern in options.exclude.split() if pattern not in excluding]
+            if idle:
+                note(f"warning: EXCLUDE={' '.join(idle)}: no file is called so (patterns are separated by spaces; ? stands for one)")
             if not options.without_runtime:
                 add_runtime(files, options.folder)
         else:
@@ -167,7 +170,9 @@ def this_machine():
 
 
 def note(text):
-    print(f"{os.path.basename(__file__)}: {packed + ': ' if packed else ''}{text}", file=sys.stderr)
+    # SAM shows what make writes to stdout, and of stderr what made it fail.
+    file = sys.stdout if os.environ.get("ARTIFACTS_DIR") else sys.stderr
+    print(f"{os.path.basename(__file__)}: {packed + ': ' if packed else ''}{text}", file=file, flush=True)
 
 
 packed = ""  # the folder that is packed, which every line names
@@ -226,7 +231,7 @@ def function_files(folder, output, patterns=()):
         name = os.path.basename(path)
         built = os.path.relpath(path, folder) in BUILT and not os.path.exists(os.path.join(path, "__init__.py"))
         secret = SECRETS.match(name)
-        if secret or LEFTOVERS.match(name) or is_venv(path) or built and os.path.isdir(path):
+        if secret or LEFTOVERS.match(name) or is_venv(path) or built and os.path.isdir(path) or has_this_runtime(path):
             if name != "__pycache__":  # made anew, for the target
                 left_out.append((not secret, os.path.relpath(path, folder) + "/" * os.path.isdir(path)))
             return True
@@ -247,6 +252,9 @@ def function_files(folder, output, patterns=()):
     return files
 
 
+excluding = set()  # the patterns of EXCLUDE that have matched
+
+
 def is_excluded(name, patterns):
     """Whether a pattern of EXCLUDE matches the path, or a folder that it lies in."""
     parts = name.split("/")
@@ -254,6 +262,7 @@ def is_excluded(name, patterns):
         for end in range(1, len(parts) + 1):
             path = "/" + "/".join(parts[:end])
             if any(fnmatch.fnmatchcase(candidate, pattern.rstrip("/") or pattern) for candidate in (path, path[1:])):
+                excluding.add(pattern)
                 return True
     return False
 
@@ -278,7 +287,9 @@ def add_requirements(files, folder, requirements, arch, patterns):
     missing = missing_imports(own, files)
     if missing:
         named = some(f"{module} (in {name})" for module, name in missing.items())
-        note(f"warning: imported, and not provided by anything in the folder: {named}; name it in {path}, unless a layer has it")
+        other = next((name for name in ("pyproject.toml", "Pipfile") if not requirements and os.path.isfile(os.path.join(folder, name))), None)
+        unread = f" ({other} is not read: uv export --no-emit-project -o {path})" if other else ""
+        note(f"warning: imported, and not provided by anything in the folder: {named}; name it in {path}{unread}, unless a layer has it")
 
 
 def read_tree(folder, skipped):
@@ -312,6 +323,11 @@ def check_name(name):
         name.encode()
     except UnicodeEncodeError:
         raise Refused(f"{readable(name)} is not UTF-8: rename that file") from None
+
+
+def has_this_runtime(path):
+    """Whether it is a clone of this repository, or what was built of a function and unpacked."""
+    return os.path.isfile(os.path.join(path, "bootstrap")) and os.path.isfile(os.path.join(path, "runtime.py"))
 
 
 def is_venv(path):

@@ -110,9 +110,11 @@ class Folders(Make):
     def test_build_as_sam_calls_it(self):
         """In a copy of the function's folder, with the Makefile by its path and ARTIFACTS_DIR in the environment."""
         command = 'cd own && make --makefile "../../the runtime/Makefile" build-Orders'
+        (self.mine / "own/.env").touch()
         made = self.sh(command, ARTIFACTS_DIR=str(self.mine / "built"))
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assertEqual(sorted(path.name for path in (self.mine / "built").iterdir()), ["__pycache__", "app.py", "bootstrap", "runtime.py"])
+        self.assertEqual((made.stderr, made.stdout.splitlines()[0]), ("", "package.py: .: left out: .env"))  # it shows stdout
         self.assertIn("ARTIFACTS_DIR is not set", self.sh(command).stderr)
 
     def test_dist_and_layer(self):
@@ -132,6 +134,9 @@ class Values(Make):
         self.assertEqual(self.make("run", "EVENT=1", "FUNCTION=own", TASK_ROOT="nowhere").stdout, "1\n")
         self.assertEqual(self.make("run", "EVENT=1", TASK_ROOT="own").stdout, "1\n")
         self.assertEqual(self.make("run", "EVENT=1", "TASK_ROOT=own", "FUNCTION=own").stdout, "1\n")
+        shutil.copytree(self.mine / "own", self.mine / "-own")
+        self.assertEqual(self.make("run", "FUNCTION=-own", "EVENT=1").stdout, "1\n")
+        self.assertIn(" from ./-own, ", self.make("dist", "FUNCTION=-own").stdout)
         self.refused("FUNCTION=own and TASK_ROOT=other: these are one variable", self.make("dist", "TASK_ROOT=other", "FUNCTION=own"))
         self.refused("TASK_ROOT=other: no such folder", self.make("run", "TASK_ROOT=other"))
         self.refused("FUNCTION=other: no such folder", self.make("run", "FUNCTION=other"))

@@ -115,6 +115,11 @@ class FunctionZip(Folder):
         (line,) = [line for line in said.splitlines() if "left out" in line]
         for name in secret[:5]:
             self.assertIn(name.split("/")[0], line)  # secrets are named first
+        self.write("built/bootstrap")  # a clone of this repository, or what was built before: bootstrap and runtime.py
+        self.write("built/runtime.py")
+        self.write("wheels/lib-1.0-py3-none-any.whl")
+        self.pack()
+        self.assertEqual([n for n in read(self.output) if n.startswith(("built", "wheels"))], [])
         self.write("dist/__init__.py")  # a package of that name
         self.pack()
         self.assertIn("dist/x", read(self.output))
@@ -125,6 +130,9 @@ class FunctionZip(Folder):
         self.pack(EXCLUDE="*/tests/* *.md docs")
         names = [n for n in read(self.output) if "__pycache__" not in n]
         self.assertEqual(names, ["bootstrap", "function.py", "lib/testsuite.py", "runtime.py"])
+        said = self.pack(EXCLUDE="tests,docs lib/ *.rst docs/?.md")[1]
+        self.assertIn("warning: EXCLUDE=tests,docs *.rst: no file is called so (", said)
+        self.assertNotIn("warning", self.pack(EXCLUDE="docs")[1])
 
     def test_a_private_key_is_named(self):
         self.write("lib/client.pem", "-----BEGIN RSA PRIVATE KEY-----\n")
@@ -154,6 +162,20 @@ def handler(event, context):
             "warning: imported, and not provided by anything in the folder: "
             f"missing_one (in function.py), missing_two (in function.py); name it in {self.folder}/code/requirements.txt", said
         )
+
+    def test_an_import_that_something_else_provides(self):
+        """A folder that the function puts on the path; what pip has installed into a folder below."""
+        self.write("function.py", "import sys; sys.path.insert(0, 'src'); import pay, module")
+        self.write("src/pay/__init__.py", "import absent")
+        self.write("src/module.py")
+        self.write("vendor/vendored/__init__.py", "import optional_of_vendored")
+        self.write("vendor/vendored-1.dist-info/RECORD", "vendored/__init__.py,,\n")
+        self.assertRegex(self.pack()[1], r": absent \(in src/pay/__init__.py\); name it in \S+/requirements.txt, unless")
+        self.write("function.py", "import pay")
+        self.write("pyproject.toml")
+        self.assertRegex(self.pack()[1], r", pay \(in function.py\); .* \(pyproject.toml is not read: uv export --no-emit-project -o \S+/requirements.txt\)")
+        self.write("requirements.txt", "# nothing")
+        self.assertNotIn("is not read", self.pack(REQUIREMENTS=str(self.folder / "code/requirements.txt"))[1])
 
     def test_requirements_from_a_wheel(self):
         """Into the zip, not into the folder; without scripts and what differs from machine to machine."""
