@@ -491,11 +491,15 @@ async def handle_event_request(
     """Call the handler with one event and post what comes of it; SystemExit passes through.
 
     Error trackers replace this function in the module, so the loop looks its name up for each
-    invocation; what they put there wraps the handler, too, that it passes on. On an event loop the
+    invocation; what they put there wraps the handler, too, that it passes on, and sees what that
+    raises: the failure of a coroutine or stream is shown to it (_show_failure). On an event loop the
     function's code runs in a task and a context of its own, so that neither its context variables
     nor a cancellation reach another invocation. The answer is posted outside of that task, where
     nothing of the function's can cancel it.
     """
+    if invocation.arguments is not None:
+        request_handler(*invocation.arguments)  # _show_failure()'s: it raises
+        return
     event_loop = lambda_runtime_client.connection.loop
     send_answer: "Any" = None
     if event_loop is None:
@@ -525,18 +529,47 @@ async def _call_function(request_handler: "Handler", invocation: "_Invocation") 
         _enter(context)
         event = invocation.take_event()
         result = request_handler(event, context)
-        del event  # a large one is not kept while its response is made
         kind = type(result)
         if kind in _BUFFERED_TYPES:
+            del event  # a large one is not kept while its response is made
             return invocation.response(result)
         answering: "Awaitable[SendAnswer]" = invocation.answer(result)
         if _has(kind, "__await__", "__aiter__") and invocation.client.connection.loop is None:
             await _EventLoopNeeded()  # the connection then is on one
             event_loop: "Any" = invocation.client.connection.loop
             answering = event_loop.create_task(answering)
-        return await answering
+        send_answer = await answering
+        if invocation.failure is not None:
+            await _show_failure(invocation.failure, invocation, event, context)
+        return send_answer
     except BaseException as exception:
         return invocation.error(exception)
+
+
+async def _show_failure(
+    failure: BaseException, invocation: "_Invocation", event: "Any", context: "LambdaContext"
+) -> None:
+    """Have error trackers see what a coroutine or a stream has failed with.
+
+    What they have put around the handler has seen it return long ago. So they get another handler
+    to wrap, for the same event and context, that only raises the failure.
+    """
+    if issubclass(type(failure), (_Fault, _ApiError)):
+        return  # no wrapper sees those of a plain handler either
+
+    def raise_failure(event: "Any", context: "LambdaContext") -> "NoReturn":
+        raise failure
+
+    invocation.arguments = (event, context)
+    traceback: "Optional[TracebackType]" = None
+    try:
+        traceback = failure.__traceback__
+        await handle_event_request(invocation.client, raise_failure, invocation)
+    except BaseException as exception:
+        if exception is not failure:
+            _log_exception(exception, invocation.request_id)
+    invocation.arguments = None
+    BaseException.with_traceback(failure, traceback)  # without the frames that have raised it once more
 
 
 def _enter(context: "LambdaContext") -> None:
@@ -570,6 +603,10 @@ class _Invocation:
         # Another id, which Lambda wants back with the answer where it has sent one.
         self.invocation_id = headers.get("lambda-runtime-invocation-id")
         self.task: "Any" = None  # on an event loop: the one in which the function's code runs
+        # What the function has failed with, until it is posted: a circle through its traceback.
+        self.failure: "Optional[BaseException]" = None
+        # Of the handler, while _show_failure() shows the failure.
+        self.arguments: "Optional[tuple[Any, LambdaContext]]" = None
 
     def make_context(self) -> "LambdaContext":
         get = self.headers.get
@@ -647,10 +684,12 @@ class _Invocation:
 
     def error(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> "SendAnswer":
         """An error response, or the end of a stream that has failed."""
+        self.failure = exception
         return lambda: self.fail(exception, stream)
 
     async def fail(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> None:
         """Log an exception and post it; a SystemExit then ends the process."""
+        self.failure = None
         # issubclass(), since isinstance() asks the object, which may be hostile, for its class.
         if issubclass(type(exception), _ApiError):
             raise exception  # not the function's: the process ends

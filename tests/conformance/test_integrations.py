@@ -103,11 +103,15 @@ class Sentry(Beside):
 
         async def asynchronous(event, context):
             sentry_sdk.capture_message("told by a coroutine")
+            if event == "raise":
+                raise ValueError("raised by a coroutine")
             return event
 
         def stream(event, context):
             yield "a"
             sentry_sdk.capture_message("told by a stream")
+            if event == "raise":
+                raise ValueError("raised by a stream")
             yield "b"
     """
 
@@ -128,10 +132,46 @@ class Sentry(Beside):
             with self.ours(root, "function.asynchronous") as aws:
                 answer = aws.invoke("x", headers=HEADERS)
                 self.assertTrue(backend.had("told by a coroutine", answer.time), backend.posts)
+                answer = aws.invoke("raise", headers=HEADERS)
+                self.assertTrue(backend.had("raised by a coroutine", answer.time), backend.posts)
             with self.ours(root, "function.stream") as aws:
                 answer = aws.invoke("x", headers=HEADERS)
                 self.assertEqual(answer.body, b"ab")
                 self.assertTrue(backend.had("told by a stream", answer.ended), backend.posts)
+                answer = aws.invoke("raise", headers=HEADERS)
+                self.assertTrue(backend.had("raised by a stream", answer.ended), backend.posts)
+
+    def test_the_event_of_a_coroutines_failure_is_that_of_a_plain_handler(self):
+        """What Sentry gets of both: the request, its tags, how it was caught, and the function's frames."""
+        source = self.SOURCE + """
+        def fail(event):
+            sentry_sdk.set_tag("mine", event["path"])
+            raise ValueError("raised by both")
+
+        def plain(event, context):
+            fail(event)
+
+        async def other(event, context):
+            fail(event)
+        """
+        told = {}
+        with Backend() as backend, function(function=source.replace("PORT", str(backend.port))) as root:
+            for name in "plain", "other":
+                with self.ours(root, f"function.{name}") as aws:
+                    for path in "/a", "/b":
+                        backend.posts.clear()
+                        aws.invoke({"httpMethod": "GET", "headers": {"Host": "h"}, "path": path}, headers=HEADERS)
+                        (event,) = [
+                            document
+                            for _, body in backend.posts
+                            for document in map(json.loads, body.splitlines())
+                            if "exception" in document
+                        ]
+                        (exception,) = event["exception"]["values"]
+                        frame = exception["stacktrace"]["frames"][-1]
+                        kept = [exception["value"], exception["mechanism"], frame["function"], event["request"], event["tags"], event["level"]]
+                        told.setdefault(name, []).append(kept)
+        self.assertEqual(told["plain"], told["other"])
 
     def test_an_init_error(self):
         source = self.SOURCE.replace("def handler", "raise KeyError('at import')\n\n        def handler", 1)

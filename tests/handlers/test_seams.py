@@ -91,6 +91,98 @@ class Wrapped(unittest.TestCase):
             self.assertEqual(aws.init_error.json["errorType"], "KeyError")
             self.assertEqual(logged(aws), ["before KeyError KeyError", "before post_init_error"])
 
+    FAILING = """
+    variable = contextvars.ContextVar("variable")
+    original = bootstrap.handle_event_request
+
+    def handle_event_request(client, request_handler, *args, **kwargs):
+        def wrapped(event, context):
+            try:
+                result = request_handler(event, context)
+                print("returned", type(result).__name__)
+                return result
+            except BaseException as exception:
+                print("raised", type(exception).__name__, event, context.aws_request_id, variable.get(None))
+                if event == "break":
+                    raise KeyError("the tracker's own")
+                raise
+
+        return original(client, wrapped, *args, **kwargs)
+
+    bootstrap.handle_event_request = handle_event_request
+
+    def plain(event, context):
+        variable.set("set")
+        raise ValueError("v")
+
+    async def asynchronous(event, context):
+        await asyncio.sleep(0)
+        plain(event, context)
+
+    def later(event, context):
+        return asynchronous(event, context)
+
+    def stream(event, context):
+        if event == "late":
+            yield "a"
+        plain(event, context)
+        yield
+
+    async def async_stream(event, context):
+        if event == "late":
+            yield "a"
+        await asynchronous(event, context)
+
+    async def unserialisable(event, context):
+        return object()
+
+    async def exits(event, context):
+        raise SystemExit(3)
+    """
+
+    def failing(self, name):
+        source = "    import asyncio, contextvars, sys\n    bootstrap = sys.modules['__main__'].bootstrap\n" + self.FAILING
+        return function(function=source), f"function.{name}"
+
+    def test_failures_of_coroutines_and_streams_are_shown_to_them(self):
+        """The wrapper around the handler sees each failure once, in the invocation's context, before it is posted."""
+        for name in "plain", "asynchronous", "later", "stream", "async_stream":
+            with self.subTest(name):
+                files, handler = self.failing(name)
+                with files as root, Lambda(root, handler) as aws:
+                    for event in "early", "late":
+                        answer = aws.invoke(event)
+                        raised = [line for line in answer.log.splitlines() if line.startswith("raised")]
+                        variable = "None" if name == "later" and event == "early" else "set"  # that one ran in a task of its own
+                        self.assertEqual(raised, [f"raised ValueError {event} {answer.request_id} {variable}"])
+                        self.assertEqual("returned" in answer.log, name != "plain")
+                        if answer.error and answer.error["stackTrace"]:
+                            self.assertEqual(answer.error["stackTrace"][-1].split(", ")[-1].split("\n")[0], "in plain")
+                            self.assertEqual(any("in wrapped" in each for each in answer.error["stackTrace"]), name == "plain")
+                        self.assertEqual(answer.error_type, "ValueError")
+                    aws.wait_for_next()
+
+    def test_a_tracker_that_fails_meanwhile(self):
+        files, handler = self.failing("asynchronous")
+        with files as root, Lambda(root, handler) as aws:
+            answer = aws.invoke("break")
+            self.assertEqual(answer.json["errorType"], "ValueError")
+            self.assertIn("the tracker's own", answer.log)
+
+    def test_what_they_do_not_see_of_a_plain_handler_they_do_not_see(self):
+        files, handler = self.failing("unserialisable")
+        with files as root, Lambda(root, handler) as aws:
+            answer = aws.invoke()
+            self.assertEqual(answer.json["errorType"], "Runtime.MarshalError")
+            self.assertNotIn("raised", answer.log)
+
+    def test_an_exit_is_shown_and_stays_one(self):
+        files, handler = self.failing("exits")
+        with files as root, Lambda(root, handler) as aws:
+            self.assertEqual(aws.invoke().json["errorType"], "SystemExit")
+            self.assertEqual(aws.wait(), 3)
+            self.assertEqual(aws.log.count("raised SystemExit"), 1)
+
     def test_where_they_are_found(self):
         source = """
             import sys
