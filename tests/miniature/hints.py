@@ -115,22 +115,22 @@ def top_level(path):
 
 def near_miss(folder, handler):
     """What to write in place of a HANDLER that names nothing, from what the folder has; None if it is not to blame."""
-    plain = re.sub(r"^\./|\(.*\)$", "", handler).replace(":", ".")
+    plain = re.sub(r"^\./|\(.*\)$", "", handler.strip()).replace(":", ".")
     file, _, name = re.sub(r"\.py\b", "", plain).rpartition(".")
     files = {path.relative_to(folder).as_posix()[:-3].removesuffix("/__init__") for path in pathlib.Path(folder).rglob("*.py")}
     module = file.replace(".", "/")
     if not file or not name:
         hint = "it is file.function, as in function.handler"
     elif module not in files:
-        close = difflib.get_close_matches(module, sorted(files), 1)
+        close = [each for each in files if each.lower() == module.lower()] or difflib.get_close_matches(module, sorted(files), 1)
         hint = f"there is no {module}.py in {folder}" + (f": HANDLER={close[0]}.{name}?" if close else "")
     else:
-        path = os.path.join(folder, module)
-        bound, functions = top_level(f"{path}.py" if os.path.isfile(f"{path}.py") else f"{path}/__init__.py")
+        path = f"{module}.py" if os.path.isfile(os.path.join(folder, f"{module}.py")) else f"{module}/__init__.py"
+        bound, functions = top_level(os.path.join(folder, path))
         close = [name] if name in bound else difflib.get_close_matches(name, functions, 1)
         right = f"{file}.{close[0]}" if close else None
         if right == handler:
             return None  # it is there: its import, or what it imports, has failed
-        defines = f"{module}.py defines {', '.join(functions) or 'no function'}"
+        defines = f"{path} defines {', '.join(functions) or 'no function'}"
         hint = (defines if name not in bound else "it is file.function") + (f": HANDLER={right}?" if right else "")
     return f"HANDLER={handler}: {hint}"

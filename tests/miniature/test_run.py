@@ -314,6 +314,8 @@ class Failure(unittest.TestCase):
             "ok:handler": "it is file.function: HANDLER=ok.handler?",
             "ok.handler()": "it is file.function: HANDLER=ok.handler?",
             "./ok.handler": "it is file.function: HANDLER=ok.handler?",
+            "ok.handler ": "it is file.function: HANDLER=ok.handler?",
+            "Ok.handler": "there is no Ok.py in {}: HANDLER=ok.handler?",
             "ok.hander": "ok.py defines handler, other: HANDLER=ok.handler?",
             "ok.lambda_function": "ok.py defines handler, other",
             "okay.handler": "there is no okay.py in {}: HANDLER=ok.handler?",
@@ -321,7 +323,7 @@ class Failure(unittest.TestCase):
             "shop.order.place": "there is no shop/order.py in {}: HANDLER=shop/orders.place?",
             "empty.handler": "empty.py defines no function",
             "elsewhere.handler": "there is no elsewhere.py in {}",
-            "package.hndler": "package.py defines handler: HANDLER=package.handler?",
+            "package.hndler": "package/__init__.py defines handler: HANDLER=package.handler?",
             "needs.handler": None,
         }
         with function(**files) as root:
