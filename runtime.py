@@ -1711,8 +1711,8 @@ _LARGEST_TRAILER = 2700
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
-def _message_of(exception: BaseException) -> str:
-    """str(exception), which the function's own class may have made anything."""
+def _message_of(exception: object) -> str:
+    """str(exception), or of a note: the function's own class may have made it anything."""
     try:
         return str(exception)
     except BaseException:
@@ -1797,9 +1797,9 @@ def _describe_chain(
         if links:
             links[-1]["cause"] = link
         links.append(link)
-        notes = [note for note in _list_of(exception, "__notes__") if isinstance(note, str)]
+        notes = _list_of(exception, "__notes__")[:_MOST_IN_GROUP]
         if notes:
-            link["notes"] = notes[:_MOST_IN_GROUP]
+            link["notes"] = list(map(_message_of, notes))
         members = []
         for member in _members_of(exception)[:_MOST_IN_GROUP] if depth < _DEEPEST_GROUP else ():
             if id(member) not in seen and len(seen) < _MOST_EXCEPTIONS:
@@ -1990,9 +1990,9 @@ def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
             for line in entry.splitlines():
                 text = line.lstrip(" ")
                 lines.append("\u00a0" * (len(line) - len(text)) + text)
-        members = error.get("exceptions", ())
-        for number, member in enumerate(members, 1):
-            lines += _log_lines(member, f"In {error['errorType']}, {number} of {len(members)}:")
+        # How many there are in all, the group's own message says.
+        for number, member in enumerate(error.get("exceptions", ()), 1):
+            lines += _log_lines(member, f"In {error['errorType']}, {number}:")
         error, intro = error.get("cause"), "Caused by"
     return lines
 

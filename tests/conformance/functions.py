@@ -206,7 +206,7 @@ def log_error(outcome, document):
                 lines.append("\u00a0" * indent + line[indent:])
             members = inner.get("exceptions", [])
             for number, each in enumerate(members, 1):  # that were never raised, and have no stack
-                lines += [f"In {inner['errorType']}, {number} of {len(members)}: {each['errorType']}: {each['errorMessage']}"]
+                lines += [f"In {inner['errorType']}, {number}: {each['errorType']}: {each['errorMessage']}"]
                 lines += ["Traceback (most recent call last):"]
             intro, inner = "Caused by", inner.get("cause")
         text = ("\n" if outcome["framed"] else "\r").join(lines)

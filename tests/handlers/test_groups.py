@@ -67,7 +67,11 @@ SOURCE = """
         raise noted(ValueError("v"), *[str(n) for n in range(1000)])
 
     def strange_notes():
-        raise noted(ValueError("v"), 5, None, "text")
+        raise noted(ValueError("v"), 5, None, "text", Mute())
+
+    class Mute:
+        def __str__(self):
+            raise SystemError
 
     def no_notes():
         error = ValueError("v")
@@ -149,10 +153,10 @@ class Groups(unittest.TestCase):
         self.assertEqual([line.partition(" (")[0] for line in told], [
             "[ERROR] ExceptionGroup: outer",
             "of the group",
-            "In ExceptionGroup, 1 of 2: ValueError: one",
+            "In ExceptionGroup, 1: ValueError: one",
             "Caused by KeyError: 'key'",
-            "In ExceptionGroup, 2 of 2: ExceptionGroup: inner",
-            "In ExceptionGroup, 1 of 1: TypeError: two",
+            "In ExceptionGroup, 2: ExceptionGroup: inner",
+            "In ExceptionGroup, 1: TypeError: two",
             "a note",
             "in two",
             "lines",
@@ -176,7 +180,7 @@ class Groups(unittest.TestCase):
 
     def test_notes(self):
         self.assertEqual(self.error("notes")["notes"], [str(n) for n in range(10)])
-        self.assertEqual(self.error("strange_notes")["notes"], ["text"])
+        self.assertEqual(self.error("strange_notes")["notes"], ["5", "None", "text", "<exception str() failed>"])
         self.assertNotIn("notes", self.error("no_notes"))
 
     def test_what_is_no_group(self):
