@@ -171,6 +171,8 @@ class _Process:
         # stays after its end, until the next begins. None before the first, and where several share
         # the process.
         self.context: "Optional[LambdaContext]" = None
+        # The one that the runtime runs on, once it does.
+        self.event_loop: "Any" = None
         # Several invocations share the process: async handlers on Managed Instances.
         self.is_shared = False
         # The process ends: what still runs is finished, and no event is asked for.
@@ -330,6 +332,28 @@ def _let_go_in_child(clients: "list[LambdaRuntimeClient]") -> None:
         _process.board.memory = bytearray(_process.board.memory)  # what is written there reaches nobody
     for client in clients:
         client.connection.close()
+    if _process.event_loop is not None:
+        _part_from_parent(_process.event_loop)
+
+
+def _part_from_parent(event_loop: "Any") -> None:
+    """In a forked child, make asyncio's event loop its own.
+
+    The child has the same epoll: what it took off that, its parent would not hear of any more. And
+    it has a copy of each task: only the code that has forked is to go on in it. A signal that it
+    gets would be told to the parent's event loop, too.
+    """
+    import _signal
+
+    _signal.set_wakeup_fd(-1)
+    fileno = getattr(getattr(event_loop, "_selector", None), "fileno", None)
+    if fileno is not None:  # else it is another's loop, or polls without an epoll
+        import select
+
+        with select.epoll() as epoll:
+            os.dup2(epoll.fileno(), fileno(), inheritable=False)
+        for handle in (*event_loop._ready, *event_loop._scheduled):
+            handle.cancel()
 
 
 # ---- The loop --------------------------------------------------------------------------------
@@ -387,7 +411,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             sys.exit(end.value)
     import asyncio
 
-    event_loop = _get_event_loop()
+    event_loop = _process.event_loop = _get_event_loop()
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the loops that have ended returned or raised
@@ -395,7 +419,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
 
     def note_end(result: "Any") -> None:
         results.append(result)
-        if not _process.is_ending:
+        if not (_process.is_ending or _process.is_forked_child):
             _process.is_ending = True
             if not isinstance(result, _ApiError):  # else another would fare no better
                 _tell_supervisor(_RETIRES)
@@ -403,8 +427,11 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
                 # One that waits for an event takes none any more; what has come already is served.
                 if client.invocation is None and not client.connection.has_received():
                     loop.close()
-        if not (is_over or any(client.invocation and loop.cr_frame for client, loop in zip(clients, loops))):
+        if _process.is_forked_child:
             event_loop.stop()
+        elif not is_over:
+            if not any(client.invocation and loop.cr_frame for client, loop in zip(clients, loops)):
+                event_loop.stop()
 
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
 
@@ -425,18 +452,19 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         sys.exit(results[0])
     finally:
         _process.is_ending = is_over = True
-        for handler in _process.asgi_handlers:
-            event_loop.run_until_complete(handler.end())
-        tasks = asyncio.all_tasks(event_loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
-        # Once more around: a handler that has called stop() may have left an answer to be sent.
-        event_loop.run_until_complete(asyncio.sleep(0))
-        for loop in loops:
-            loop.close()  # those whose function has ignored the cancellation
-        event_loop.close()
+        if not _process.is_forked_child:  # whose tasks are its parent's
+            for handler in _process.asgi_handlers:
+                event_loop.run_until_complete(handler.end())
+            tasks = asyncio.all_tasks(event_loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
+            # Once more around: a handler that has called stop() may have left an answer to be sent.
+            event_loop.run_until_complete(asyncio.sleep(0))
+            for loop in loops:
+                loop.close()  # those whose function has ignored the cancellation
+            event_loop.close()
 
 
 def _step_on(event_loop: "Any", coroutine: "Coroutine[Any, Any, Any]", end: "Callable[[Any], None]") -> None:

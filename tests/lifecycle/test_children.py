@@ -6,6 +6,7 @@ import textwrap
 import unittest
 
 from miniature import FUNCTION_PYTHON, FUNCTION_VERSION, REPO, Lambda, function
+from test_managed_instances import ASYNC, WAIT, managed, printed, processors, release
 
 METHODS = [method for method in multiprocessing.get_all_start_methods() if method != "fork"]
 
@@ -93,6 +94,74 @@ class Children(unittest.TestCase):
             self.assertEqual(aws.invoke(1).json, 2)
             aws.wait_for_next(1)
             self.assertEqual(aws.kinds.count("next"), 2)
+
+
+class Forks(unittest.TestCase):
+    """os.fork() in an async handler: the child has copies of the event loop and of its tasks, which are the parent's."""
+
+    SOURCE = ASYNC + """
+usual, parent, ticking = handler, os.getpid(), None
+
+async def tick():
+    try:
+        while True:
+            await asyncio.sleep(0.001)
+            if os.getpid() != parent:
+                print("the parent's task runs in the child")
+    finally:
+        print("the parent's task ends in the child")
+
+async def fork(how):
+    loop = asyncio.get_running_loop()
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if how == "raises":
+        raise ValueError
+    if how == "gets a signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+    if how == "waits":
+        future = loop.create_future()
+        loop.call_later(0.1, future.set_result, None)
+        await future
+    if how != "returns":
+        sys.exit(3)
+
+async def handler(event, context):
+    global ticking
+    ticking = ticking or asyncio.create_task(tick())
+    if event != WAIT:
+        return await (asyncio.create_task(fork(event)) if event == "in a task" else fork(event))
+    try:
+        return await usual(event, context)
+    finally:
+        print("finally:", os.getpid())
+
+WAIT = {"wait": True}
+asyncio.set_event_loop(asyncio.new_event_loop())
+asyncio.get_event_loop().add_signal_handler(signal.SIGTERM, print, "SIGTERM")
+"""
+
+    def test_the_parent_goes_on(self):
+        with processors(1), managed(self.SOURCE, 3) as aws:
+            aws.wait_for_next(3)
+            ways = {"exits": 3, "raises": 0, "returns": 0, "in a task": 3, "gets a signal": 3, "waits": 3}
+            for number, how in enumerate(ways, 1):
+                with self.subTest(how):
+                    neighbour = aws.send(WAIT)
+                    aws.wait_for(lambda number=number: len(printed(aws, "waits")) == number)
+                    # The second one arrives while the child of the first is there.
+                    ids = [aws.send(how), aws.send(how)]
+                    self.assertEqual([aws.answer(request_id).json for request_id in ids], [ways[how]] * 2)
+                    aws.wait_for_next(2)
+                    release(aws, 1)
+                    aws.wait_for_next(3)
+                    (pid,) = printed(aws, "starts")
+                    self.assertEqual(aws.answer(neighbour).json, pid)
+                    self.assertEqual(printed(aws, "finally"), [pid] * number)
+            log = "".join([aws.stderr, *aws.worker_logs])
+            for word in "AWS_LAMBDA_RUNTIME_API", "destroyed", "Exception in callback", "SIGTERM", "in the child":
+                self.assertNotIn(word, log)
 
 
 if __name__ == "__main__":
