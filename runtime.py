@@ -116,7 +116,13 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     status = _FAILED
     _set_up_output()
     try:
-        if slots.isdecimal() and int(slots):
+        if slots and not (slots.isdecimal() and int(slots)):
+
+            def find_handler() -> "NoReturn":
+                message = f"AWS_LAMBDA_MAX_CONCURRENCY is {slots!r}: it has to be a whole number, at least 1"
+                raise _Fault("Runtime.InvalidConcurrency", message)
+
+        elif slots:
             # Managed Instances (last section): several invocations at once, each in a slot. This
             # process becomes the supervisor of forked workers. They call _serve() from in there,
             # and what they raise comes up to this `try` as well.
@@ -2143,14 +2149,23 @@ def _set_up_output() -> None:
 def _set_up_logging() -> None:
     """Give the root logger the handler, the format and the level that awslambdaric gives it."""
     import logging
-    import traceback  # logging has imported it
+    import threading  # logging has imported it, and traceback
+    import traceback
 
     if not hasattr(logging, "Handler"):
         return  # a module of the function's own that bears the name
+    has_heirs = getattr(sys.flags, "thread_inherit_context", False)  # from Python 3.14 on
 
     class LambdaLoggerHandler(logging.Handler):
         def filter(self, record: "Any") -> "Any":
-            context = _current_context.get() or _process.context
+            context = _current_context.get()
+            if has_heirs and context is not None:
+                # What a thread has inherited at its start, as those of a pool do at the first task
+                # that finds none idle, may be an invocation that has ended long ago.
+                inherited = getattr(threading.current_thread(), "_context", None)
+                if inherited is not None and inherited.get(_current_context) is context:
+                    context = None
+            context = context or _process.context
             record.aws_request_id = context.aws_request_id if context else ""
             record.tenant_id = context.tenant_id if context else None
             return super().filter(record)
@@ -3339,7 +3354,7 @@ class _Supervisor:
         self.address = address
         self.find_handler = find_handler
         self.slots = slots
-        self.processors = min(slots, len(os.sched_getaffinity(0)))
+        self.processors = min(slots, _count_processors())
         self.workers: "dict[int, _Worker]" = {}  # by process id
         self.ready = b""  # what the first worker told when it was
         self.failures = 0  # workers in a row that could not start or found no Runtime API
@@ -3392,8 +3407,15 @@ class _Supervisor:
         told = worker.board.told()
         if told and not self.ready:
             self.ready = told[:1]
-            for index in range(1, self.slots if self.ready == _PLAIN_READY else self.processors):
+            count = self.slots if self.ready == _PLAIN_READY else self.processors
+            for index in range(1, count):
                 self.start_worker(index)
+            if os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper() in ("DEBUG", "TRACE"):
+                import logging
+
+                # awslambdaric's words, which Lambda's tools may look for.
+                record = {"event": "runtime_worker_pool_initializing", "workerCount": count}
+                logging.getLogger().debug({**record, "executionEnvironmentMaxConcurrency": self.slots})
         if _RETIRES in told and not worker.is_replaced:
             worker.is_replaced = True
             self.start_worker(worker.index)
@@ -3514,6 +3536,35 @@ class _Supervisor:
             os.kill(pid, _signal.SIGTERM)
 
 
+def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
+    """How many processors this process may use: its affinity, and the quota of its control groups."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        with open(membership) as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return count
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        folder = root if not controllers else f"{root}/cpu" if "cpu" in controllers.split(",") else ""
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)  # versions 1 and 2
+        while folder:
+            words = []
+            try:
+                for name in names:
+                    with open(f"{folder}{path}/{name}") as file:
+                        words += file.read().split()
+                quota, period = map(int, words)
+                if quota > 0:  # -1, and "max", are none
+                    count = min(count, -(-quota // period))
+            except (OSError, ValueError):
+                pass
+            if not path:
+                break
+            path = path.rpartition("/")[0]  # the group above sets a limit, too
+    return count
+
+
 def _tell_supervisor(fact: bytes) -> None:
     """What a worker tells of itself; of any other process nothing."""
     import _signal
@@ -3552,9 +3603,11 @@ def _redirect_output() -> None:
     try:
         for descriptor in (1, 2) if path else ():
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-            sock.settimeout(1)  # its other end may not accept
+            # A second at most: nobody may accept. settimeout() would not wait for one who is busy.
+            second = (1).to_bytes(8, sys.byteorder) + bytes(8)
+            sock.setsockopt(_SOL_SOCKET, _socket.SO_SNDTIMEO, second)
             sock.connect(path)
-            sock.setblocking(True)
+            sock.setsockopt(_SOL_SOCKET, _socket.SO_SNDTIMEO, bytes(16))
             os.dup2(sock.fileno(), descriptor)
             sock.close()
     except OSError as exception:

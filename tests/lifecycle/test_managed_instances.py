@@ -6,9 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import unittest
 
-from miniature import Fault, Lambda, function, until, until_asleep, until_gone
+from miniature import REPO, Fault, Lambda, function, until, until_asleep, until_gone
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -186,6 +190,96 @@ async def handler(event, context):
                 self.assertEqual(answer.wait().body, 2 * request_id.encode())
 
 
+class Count(unittest.TestCase):
+    """For async handlers: a process for each processor that the environment may use."""
+
+    def count(self, membership, files):
+        with function(**{"membership": membership, **{f"root/{name}": text for name, text in files.items()}}) as folder:
+            program = f"import runtime; print(runtime._count_processors('{folder}/membership.py', '{folder}/root'))"
+            return int(subprocess.run([sys.executable, "-c", program], cwd=REPO, stdout=subprocess.PIPE, check=True).stdout)
+
+    def test_the_quota_of_the_control_group(self):
+        free, one = "max 100000\n", "100000 100000\n"
+        with processors(2) as most:
+            for membership, files, expected in (
+                ("0::/\n", {"cpu.max": free}, most),
+                ("0::/\n", {"cpu.max": one}, 1),
+                ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+                ("0::/\n", {"cpu.max": "100001 100000\n"}, most),
+                ("0::/\n", {"cpu.max": "900000 100000\n"}, most),
+                ("0::/a/b\n", {"a/b/cpu.max": free, "a/cpu.max": one}, 1),  # the narrowest of all above it
+                ("0::/a/b\n", {"cpu.max": one}, 1),  # a path that is not visible in here
+                ("4:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "100000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 1),
+                ("4:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, most),
+                ("3:cpuset:/\n", {"cpu.max": one}, most),
+                ("0::/\n", {"cpu.max": "0 0\n"}, most),
+                ("", {}, most),
+            ):
+                with self.subTest(membership, files=files):
+                    self.assertEqual(self.count(membership, files), expected)
+
+    def test_a_variable_that_is_no_number(self):
+        for value in "many", "0", "-1", "1.5", " ":
+            with self.subTest(value), managed(PLAIN, value) as aws:
+                self.assertEqual(aws.wait(), 1)
+                self.assertEqual(aws.init_error.error_type, "Runtime.InvalidConcurrency")
+                self.assertIn(f"AWS_LAMBDA_MAX_CONCURRENCY is {value!r}", aws.init_error.json["errorMessage"])
+                self.assertEqual((aws.log.count("\n"), aws.stderr), (1, ""))
+        with managed(PLAIN, "") as aws:
+            self.assertEqual(aws.invoke(None).json, aws.process.pid)
+
+
+class Log(unittest.TestCase):
+    def test_the_start_of_the_pool(self):
+        """A record of awslambdaric's, at the level DEBUG."""
+        words = {"event": "runtime_worker_pool_initializing", "workerCount": 2, "executionEnvironmentMaxConcurrency": 2}
+        for level, form, count in ("DEBUG", "Text", 1), ("TRACE", "JSON", 1), ("INFO", "JSON", 0):
+            env = {"AWS_LAMBDA_LOG_LEVEL": level, "AWS_LAMBDA_LOG_FORMAT": form}
+            with self.subTest(level), managed(PLAIN, 2, env=env) as aws:
+                aws.wait_for_next(2)
+                aws.wait_for(lambda count=count: aws.log.count("\n") >= count)
+                if form == "Text":
+                    self.assertRegex(aws.log, rf"^\[DEBUG\]\t[-0-9T:.]+Z\t\t{re.escape(str(words))}\n\n?$")
+                else:
+                    self.assertEqual([json.loads(line)["message"] for line in aws.log.splitlines()], [words] * count)
+
+    def test_the_provider_does_not_accept(self):
+        with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            path = f"{folder}/full"
+            listener.bind(path)
+            listener.listen(0)
+            for _ in range(10):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                if client.connect_ex(path):
+                    break
+            env = {"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET": path}
+            with managed(PLAIN, 1, env=env, log_sockets=False) as aws:
+                aws.invoke(None)
+                self.assertIn(f"runtime: _LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET={path}: Resource temporarily unavailable\n", aws.stderr)
+
+    @unittest.skipUnless(hasattr(sys.flags, "thread_inherit_context"), "this Python's threads inherit no context: 3.14's do")
+    def test_the_id_in_threads_that_inherit_a_context(self):
+        source = """
+import concurrent.futures, logging
+
+pool = concurrent.futures.ThreadPoolExecutor(1)  # whose thread starts in the first invocation
+logging.getLogger().setLevel("INFO")
+
+def handler(event, context):
+    pool.submit(logging.info, context.aws_request_id).result()
+"""
+        env = {"PYTHON_THREAD_INHERIT_CONTEXT": "1", "AWS_LAMBDA_LOG_FORMAT": "JSON"}
+        for slots in 1, None:
+            with self.subTest(slots), managed(source, slots or "", env=env) as aws:
+                ids = [aws.send() for _ in range(3)]
+                for request_id in ids:
+                    aws.answer(request_id)
+                lines = [line for log in [aws.log, *aws.worker_logs] for line in log.splitlines() if line.startswith("{")]
+                lines = [json.loads(line) for line in lines]
+                self.assertEqual([(line["message"], line["requestId"]) for line in lines], [(id_, id_) for id_ in ids])
+
+
 class Ids(unittest.TestCase):
     SOURCE = """
 import asyncio, logging, threading
@@ -263,6 +357,8 @@ class InitError(unittest.TestCase):
                 self.assertEqual(aws.wait() or "nothing wrong", status or aws.status)
                 nothing_left(aws)
                 self.assertEqual(len(printed(aws, "starts")), 1)
+                killed = "runtime: a worker was ended by SIGKILL\n" if "KILL" in statement else ""
+                self.assertEqual((aws.log, aws.stderr), ("", killed))
 
 
 class Death(unittest.TestCase):
