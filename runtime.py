@@ -172,7 +172,7 @@ class _Process:
         self.log_descriptor: "Optional[int]" = None
         self.log_identity: "Optional[tuple[int, int]]" = None  # what was behind it at first
         # What is the same for all invocations; _read_function_facts() fills it after init.
-        self.function_facts: "dict[str, Optional[str]]" = {}
+        self.function_facts: "tuple[Optional[str], ...]" = ()
         # The latest invocation, for log records of threads that have no context of their own: it
         # stays after its end, until the next begins. None before the first, and where several share
         # the process.
@@ -1278,9 +1278,9 @@ def _run_wsgi(
 # ---- The context -----------------------------------------------------------------------------
 
 
-def _read_function_facts() -> "dict[str, Optional[str]]":
+def _read_function_facts() -> "tuple[Optional[str], ...]":
     names = "LOG_GROUP_NAME LOG_STREAM_NAME FUNCTION_NAME FUNCTION_MEMORY_SIZE FUNCTION_VERSION"
-    return {name: os.environ.get(f"AWS_LAMBDA_{name}") for name in names.split()}
+    return tuple(os.environ.get(f"AWS_LAMBDA_{name}") for name in names.split())
 
 
 class LambdaContext:
@@ -1303,13 +1303,13 @@ class LambdaContext:
         tenant_id: "Optional[str]" = None,
         trace_id: "Optional[str]" = None,
     ) -> None:
-        facts = _process.function_facts or _read_function_facts()
+        log_group, log_stream, name, memory, version = _process.function_facts or _read_function_facts()
         self.aws_request_id = invoke_id
-        self.log_group_name = facts["LOG_GROUP_NAME"]
-        self.log_stream_name = facts["LOG_STREAM_NAME"]
-        self.function_name = facts["FUNCTION_NAME"]
-        self.memory_limit_in_mb = facts["FUNCTION_MEMORY_SIZE"]
-        self.function_version = facts["FUNCTION_VERSION"]
+        self.log_group_name = log_group
+        self.log_stream_name = log_stream
+        self.function_name = name
+        self.memory_limit_in_mb = memory
+        self.function_version = version
         self.invoked_function_arn = invoked_function_arn
         self.tenant_id = tenant_id
         self.trace_id = trace_id
