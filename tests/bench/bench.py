@@ -51,6 +51,8 @@ def cold():
     runs += [("cold, imports", name, name, "imports.handler") for name in PEERS]
     runs += [("cold, source", "this runtime", "from source", "echo.handler"), ("cold", "trivial client", "trivial client", "")]
     runs += [("cold, sources", "awslambdaric", "awslambdaric from source", "echo.handler")]
+    for name in PEERS[:2]:
+        runs += [("cold, no SIGTERM", name, name, "without_sigterm.handler"), ("cold, SIGTERM", name, name, "sigterm.handler")]
     for turn in range(31):
         for run in list(runs):
             figure, column, name, handler = run
@@ -68,6 +70,10 @@ def cold():
     for name in PEERS[1:]:
         DATA.setdefault("cold, source", {})[name] = DATA["cold"][name]
     DATA.setdefault("cold, sources", {})["this runtime"] = DATA["cold, source"]["this runtime"]
+    for name in PEERS[:2]:
+        pairs = zip(*(DATA.get(figure, {}).get(name, []) for figure in ("cold, SIGTERM", "cold, no SIGTERM")))
+        for seconds, without in pairs:
+            add("cold, SIGTERM adds", name, seconds - without)
 
 
 @contextlib.contextmanager
@@ -398,6 +404,8 @@ MS, US, MB, GB = (1e3, "ms"), (1e6, "µs"), (1, "MB"), (1e-9, "GB/s")
 BOUNDS = [  # what, its samples, unit, of whom at most (at least, where more is better) how much
     ("cold start", "cold", MS, {"awslambdaric": 0.70, "floor": 1.15}),
     ("cold start, function imports json and logging", "cold, imports", MS, {"awslambdaric": 0.90}),
+    ("cold start, function with a SIGTERM handler", "cold, SIGTERM", MS, {"awslambdaric": None}),
+    ("what the handler adds", "cold, SIGTERM adds", MS, {"most": 5}),
     ("cold start, nothing compiled of either", "cold, sources", MS, {"awslambdaric": 0.85}),
     ("cold start from source, the others compiled", "cold, source", MS, {"awslambdaric": None}),  # for comparison
     ("warm round trip, small event", "warm", US, {"awslambdaric": 0.27, "its 3.11 mode": 0.55, "floor": 1.15}),

@@ -27,6 +27,9 @@ NODE_PINNED = "aws-lambda-ric@4.0.2"
 FUNCTIONS = {
     "echo.py": "def handler(event, context):\n    return event\n",
     "imports.py": "import json\nimport logging\n\n\ndef handler(event, context):\n    return event\n",
+    "without_sigterm.py": "import signal\n\n\ndef handler(event, context):\n    return event\n",
+    "sigterm.py": "import signal\n\n\ndef handler(event, context):\n    return event\n\n\n"
+    "signal.signal(signal.SIGTERM, lambda number, frame: None)\n",
     "stream.py": f"def handler(event, context):\n    for _ in range({CHUNKS}):\n        yield CHUNK\n\n\nCHUNK = bytes({CHUNK})\n",
     "wait.py": "import time\n\n\ndef handler(event, context):\n    time.sleep(0.01)\n    return event\n",
     "wait_async.py": "import asyncio\n\n\nasync def handler(event, context):\n    await asyncio.sleep(0.01)\n    return event\n",
@@ -39,8 +42,7 @@ FUNCTIONS = {
     "    while time.thread_time() < end:\n        pass\n    return event\n",
     "web.py": "import fastapi\nimport mangum\n\napp = fastapi.FastAPI()\n\n\n@app.get('/items/{item}')\nasync def item(item: int, q: str):\n"
     "    return {'item': item, 'q': q}\n\n\ndef handler(event, context):\n    return adapter(event, context)\n\n\nadapter = mangum.Mangum(app)\n",
-    "web_asgi.py": "import runtime\nimport signal\n\nfrom web import app\n\n"
-    "signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the stub has no extensions\nhandler = runtime.asgi(app)\n",
+    "web_asgi.py": "import runtime\n\nfrom web import app\n\nhandler = runtime.asgi(app)\n",
     "stream.js": f"""const chunk = Buffer.alloc({CHUNK})
 exports.handler = awslambda.streamifyResponse(async (event, stream, context) => {{
   for (let i = 0; i < {CHUNKS}; i++)
@@ -140,13 +142,10 @@ def handler(event, context):
     return {"rows": len(rows), "longest pause": longest}
 """),
 }
-# The same application behind asgi(). The stub has no extensions, which an application with a lifespan asks for.
+# The same application behind asgi(), which registers an extension for its shutdown.
 REAL_ASGI = """
-import signal
-
 import runtime
 
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
 from function import app
 
 handler = runtime.asgi(app)

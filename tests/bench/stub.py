@@ -53,6 +53,12 @@ class Event:
         return request_id
 
 
+# Of a runtime that registers an extension, for SIGTERM. Its question for the next event is never answered.
+REGISTER, EXTENSION_NEXT = b"POST /2020-01-01/extension/register ", b"GET /2020-01-01/extension/event/next "
+REGISTERED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b"Lambda-Extension-Identifier: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\nContent-Length: 2\r\n\r\n{}"
+)
 ACCEPTED = (
     b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nDate: %b\r\n"
     b'Content-Length: 16\r\n\r\n{"status":"OK"}\n'
@@ -174,12 +180,17 @@ class Contender:
             size += connection.recv_into(self.buffer[size:])
         if data.startswith(b"GET /2018-06-01/runtime/invocation/next "):
             return connection, None
-        if data.find(b"/response ", 0, end) < 0:
+        if data.startswith(EXTENSION_NEXT):
+            return self.request()
+        if data.find(b"/response ", 0, end) < 0 and not data.startswith(REGISTER):
             self.fail(f"sent {bytes(data[:size])}")
         size -= end + 4
         length = int(LENGTH.search(data, 0, end)[1])
         while size < length:
             size += connection.recv_into(self.buffer[end + 4 + size :])
+        if data.startswith(REGISTER):
+            connection.sendall(REGISTERED)
+            return self.request()
         return connection, self.buffer[end + 4 : end + 4 + length]
 
     def start(self):
