@@ -50,7 +50,7 @@ $(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_i
     PYTHON=$(ASKED): not found, or older than 3.9: name another, as in PYTHON=python3.13))
 endif
 .DEFAULT_GOAL := help
-COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance bench dist layer create invoke update delete clean
+COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance bench dist layer create invoke update delete compare clean
 .PHONY: $(COMMANDS)
 
 help:  ## this list
@@ -145,6 +145,9 @@ invoke:  ## invoke what `make create` made: STACK=name, EVENT='{"k": 1}' or EVEN
 
 delete:  ## delete what `make create` made: STACK=name
 	@$(DEPLOY) delete
+
+compare:  ## AWS's runtime and this one on your account, ten cold starts and a hundred warm invocations of each; then all is deleted: RUNTIME=python3.13 or PYTHON_PREFIX=folder, FUNCTION=folder, ARCH=arm64
+	@cd $(caller) && FUNCTION=$(function) exec "$$PYTHON" $(here)/tests/deploy/compare.py
 
 conformance:  ## beside awslambdaric and under two emulators, from PyPI; TESTS=test_emulator for some
 	@cd $(here) && exec "$$PYTHON" tests/conformance/run.py $$TESTS

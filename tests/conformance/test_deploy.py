@@ -1,9 +1,10 @@
-"""make create, update, invoke and delete, with the real AWS CLI, against moto in place of AWS.
+"""make create, update, invoke, delete and compare, with the real AWS CLI, against moto in place of AWS.
 
 moto's CloudFormation has no Function URLs and no HTTP APIs, gives a function its layers only when it updates it,
 and answers an invocation with its event: cfn-lint judges the template, and what runs on AWS is tested elsewhere.
 """
 
+import base64
 import io
 import json
 import logging
@@ -87,7 +88,7 @@ class Deploy(unittest.TestCase):
         self.assertEqual(status, 2, out + err)
         lines = [line for line in err.splitlines() if not line.startswith("make: ***")]
         self.assertEqual(len(lines), 1, err)
-        self.assertRegex(lines[0], r"^((deploy|package)\.py: |(?=EVENT)).*" + re.escape(text))
+        self.assertRegex(lines[0], r"^((deploy|package|compare)\.py: |(?=EVENT)).*" + re.escape(text))
 
     def uploads(self, bucket):
         """{name: the files of the zip that is there under it}"""
@@ -147,6 +148,32 @@ class Deploy(unittest.TestCase):
         shutil.copy("/bin/echo", prefix / "bin/python3.99")
         _, out, err = self.make("create", "BUCKET=no-such-bucket", f"PYTHON_PREFIX={prefix}")
         self.assertRegex(out, r"(?m)^-B .*/tests/deploy/package.py --arch \w+ layer .*\n-B .*/tests/deploy/package.py --arch \w+ function ", err)
+
+    def test_compare(self):
+        """moto has no REPORT lines: they are put into what the AWS CLI prints. One cold start and one warm invocation of each are enough here."""
+        script = self.folder / "tests/deploy/compare.py"
+        text = script.read_text()
+        self.addCleanup(script.write_text, text)
+        script.write_text(text.replace("COLD, WARM = 10, 100", "COLD, WARM = 1, 1"))
+        report = base64.b64encode(b"REPORT RequestId: 1\tDuration: 1.5 ms\tMax Memory Used: 30 MB\tBilled Duration: 90 ms\tInit Duration: 80.5 ms\t\n")
+        program = self.folder / "reporting/aws"
+        program.parent.mkdir()
+        program.write_text(f"""#!/bin/sh
+{BIN}/aws "$@" >"${{0%/*}}/said" || exit
+case "$1 $2" in ("lambda invoke") echo '{{"StatusCode": 200, "LogResult": "{report.decode()}"}}' ;; (*) cat "${{0%/*}}/said" ;; esac
+""")
+        program.chmod(0o755)
+        status, out, err = self.make("compare", f"RUNTIME={PYTHON}", PATH=f"{program.parent}:{self.env['PATH']}")
+        self.assertEqual(status, 0, err)
+        self.assertRegex(out, r"(?m)^\d{4}-\d\d-\d\d, us-east-1, \w+, 512 MB; medians")
+        self.assertIn("| cold start: Init Duration | 80.5 ms (80.5–80.5) | 80.5 ms (80.5–80.5) |", out)
+        self.assertRegex(err.splitlines()[-1], r"^compare\.py: what was made as python-compare-\w+ is deleted$")
+        left = [f["FunctionName"] for f in self.aws("lambda").list_functions()["Functions"]]
+        left += [layer["LayerName"] for layer in self.aws("lambda").list_layers()["Layers"]]
+        left += [role["RoleName"] for role in self.aws("iam").list_roles()["Roles"]]
+        left += [group["logGroupName"] for group in self.aws("logs").describe_log_groups()["logGroups"]]
+        self.assertEqual([name for name in left if "compare" in name], [])
+        self.refused("Unable to locate credentials", "compare", f"RUNTIME={PYTHON}", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
 
     def test_arguments_are_looked_at_before_credentials(self):
         def refused(text, *words):

@@ -115,7 +115,7 @@ def aws(*arguments):
 
 
 def leave(text):
-    sys.exit(f"deploy.py: {text}")
+    sys.exit(f"{os.path.basename(sys.argv[0])}: {text}")  # compare.py's as well
 
 
 if __name__ == "__main__":
