@@ -1,4 +1,4 @@
-"""make bench: this runtime beside awslambdaric and beside a floor, measured in one run.
+"""make bench: this runtime beside awslambdaric and beside a bare loop, measured in one run.
 
     make bench PYTHON=python3.13            everything, under ten minutes once build/ is filled
     make bench PYTHON=python3.13 ONLY=warm  single groups: real cold warm framing base64 heavy web tokens
@@ -13,7 +13,7 @@ The stub is this process: one epoll, prebuilt answers, nothing parsed but the me
 and the length of the body. The clock therefore starts and stops exactly where bytes leave and
 arrive. What the stub itself costs is measured with a client that sends prebuilt bytes, and printed.
 Stub and contender share one core, since they take turns anyway and waking another core took longer
-than all that is measured here (round trip of the floor: 49 µs on one core, 160 to 200 on two).
+than all that is measured here (round trip of the bare loop: 49 µs on one core, 160 to 200 on two).
 Managed Instances run wherever the kernel puts them.
 """
 
@@ -38,7 +38,7 @@ from stub import ACCEPTED, CHUNK, CHUNKS, CORES, FAILURES, TOKEN_COUNT, Event, F
 # ---------------------------------------------------------------------- the figures
 
 DATA = {}  # figure -> contender -> samples
-PEERS = ["this runtime", "awslambdaric", "its 3.11 mode", "floor"]
+PEERS = ["this runtime", "awslambdaric", "its 3.11 mode", "bare loop"]
 
 
 def add(figure, contender, value):
@@ -66,7 +66,7 @@ def cold():
                 add(figure, column, seconds)
         start = time.perf_counter()
         os.waitpid(os.posix_spawn(PYTHON, [PYTHON, "-c", "pass"], os.environ), 0)
-        add("cold, interpreter", "floor", time.perf_counter() - start)
+        add("cold, interpreter", "bare loop", time.perf_counter() - start)
     for name in PEERS[1:]:
         DATA.setdefault("cold, source", {})[name] = DATA["cold"][name]
     DATA.setdefault("cold, sources", {})["this runtime"] = DATA["cold, source"]["this runtime"]
@@ -402,13 +402,13 @@ IS_OPTIMISED = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARG
 COUNT = (1e-3, "thousand")
 MS, US, MB, GB = (1e3, "ms"), (1e6, "µs"), (1, "MB"), (1e-9, "GB/s")
 BOUNDS = [  # what, its samples, unit, of whom at most (at least, where more is better) how much
-    ("cold start", "cold", MS, {"awslambdaric": 0.70, "floor": 1.15}),
+    ("cold start", "cold", MS, {"awslambdaric": 0.70, "bare loop": 1.15}),
     ("cold start, function imports json and logging", "cold, imports", MS, {"awslambdaric": 0.90}),
     ("cold start, function with a SIGTERM handler", "cold, SIGTERM", MS, {"awslambdaric": None}),
     ("what the handler adds", "cold, SIGTERM adds", MS, {"most": 5}),
     ("cold start, nothing compiled of either", "cold, sources", MS, {"awslambdaric": 0.85}),
     ("cold start from source, the others compiled", "cold, source", MS, {"awslambdaric": None}),  # for comparison
-    ("warm round trip, small event", "warm", US, {"awslambdaric": 0.27, "its 3.11 mode": 0.55, "floor": 1.15}),
+    ("warm round trip, small event", "warm", US, {"awslambdaric": 0.27, "its 3.11 mode": 0.55, "bare loop": 1.15}),
     ("processor time per invocation", "warm, processor", US, {"awslambdaric": 0.20}),
     ("resident memory, warm", "warm, resident", MB, {"awslambdaric": 0.82}),
     ("proportional memory (PSS), warm", "warm, proportional", MB, {}),
@@ -424,8 +424,8 @@ BOUNDS = [  # what, its samples, unit, of whom at most (at least, where more is 
     ("5 MB string echoed, peak memory", "string, peak", MB, {"awslambdaric": 0.90}),
     *((f"{label} string echoed", label, US if size < 1e6 else MS, {}) for label, size in SIZES.items()),
     ("growth from 1 kB to 6 MB, per kB", "growth", US, {}),
-    ("instructions, small event", "instructions, small event", COUNT, {"awslambdaric": None, "floor": None}),
-    ("instructions, 3 kB in a chunk", "instructions, 3 kB in a chunk", COUNT, {"awslambdaric": None, "floor": None}),
+    ("instructions, small event", "instructions, small event", COUNT, {"awslambdaric": None, "bare loop": None}),
+    ("instructions, 3 kB in a chunk", "instructions, 3 kB in a chunk", COUNT, {"awslambdaric": None, "bare loop": None}),
 ]
 FRAMINGS = [
     ("3 kB event", "3 kB, framings", US, {"Content-Length": 1.05}),
@@ -533,7 +533,7 @@ def report():
             cells = " | ".join(cell(DATA[figure][column], US) for column in APPLICATIONS)
             print(f"| {label} | {cells} | {against(DATA[figure], bounds, US, 'asgi()')} |")
     if "cold" in DATA:
-        print(f"\nOf the cold starts, `python3 -c pass` takes {cell(DATA['cold, interpreter']['floor'], MS)}.")
+        print(f"\nOf the cold starts, `python3 -c pass` takes {cell(DATA['cold, interpreter']['bare loop'], MS)}.")
     if "warm" in DATA:
         own = statistics.median(DATA["warm, stub"]["trivial client"]) * 1e6
         print(f"\nThe stub costs {own:.0f} µs of processor time for each small invocation; a client that sends prebuilt bytes and parses nothing makes a round trip in {cell(DATA['warm']['trivial client'], US)}.")

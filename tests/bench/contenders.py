@@ -1,4 +1,4 @@
-"""What make bench runs: the functions, the runtimes, the floors; prepare() puts them into build/bench."""
+"""What make bench runs: the functions, the runtimes, the bare loops; prepare() puts them into build/bench."""
 
 import compileall
 import os
@@ -159,7 +159,7 @@ api.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 NEXT = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
 """
 
-FLOOR = '''"""The floor: what any Python runtime must do, and nothing else. Imports the handler, then on one
+BARE_LOOP = '''"""The bare loop: what any Python runtime must do, and nothing else. Imports the handler, then on one
 kept connection: asks for the next event, finds its id and length, decodes it, calls the handler
 without a context, encodes what it returns, posts it. No errors, no logs, no second chance."""
 import importlib, json, sys
@@ -200,7 +200,7 @@ while True:
     receive()
 '''
 
-SENDALL = '''"""The floor of streaming: what a generator yields is framed, one sendall for each."""
+SENDALL = '''"""The bare loop of streaming: what a generator yields is framed, one sendall for each."""
 def chunks():
     for _ in range(COUNT):
         yield CHUNK
@@ -253,7 +253,7 @@ CONTENDERS = {  # name: how it is started, its environment
     "awslambdaric": ([RIC / "bootstrap"], RIC_313),
     "awslambdaric from source": ([RIC_SOURCE / "bootstrap"], RIC_313),
     "its 3.11 mode": ([RIC / "bootstrap"], RIC_311),
-    "floor": ([PYTHON, BUILD / "floor.pyc"], {}),
+    "bare loop": ([PYTHON, BUILD / "bare_loop.pyc"], {}),
     "sendall loop": ([PYTHON, BUILD / "sendall.pyc"], {}),
     "trivial client": ([PYTHON, BUILD / "trivial.pyc"], {}),
     "sendall of 20 bytes": ([PYTHON, BUILD / "tokens.pyc"], {}),
@@ -276,7 +276,7 @@ def prepare(groups):
     PYTHON.symlink_to(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
     for name, text in FUNCTIONS.items():
         (TASK / name).write_text(text)
-    for name, text in (("floor", CONNECT + FLOOR), ("sendall", CONNECT + FRAMES), ("trivial", CONNECT + TRIVIAL), ("tokens", CONNECT + TOKENS)):
+    for name, text in (("bare_loop", CONNECT + BARE_LOOP), ("sendall", CONNECT + FRAMES), ("trivial", CONNECT + TRIVIAL), ("tokens", CONNECT + TOKENS)):
         (BUILD / f"{name}.py").write_text(text)
         compileall.compile_file(BUILD / f"{name}.py", quiet=1, legacy=True, force=True)
     for name in ("bootstrap", "runtime.py"):
