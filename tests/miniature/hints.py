@@ -123,7 +123,11 @@ def near_miss(folder, handler):
         hint = "it is file.function, as in function.handler"
     elif module not in files:
         close = [each for each in files if each.lower() == module.lower()] or difflib.get_close_matches(module, sorted(files), 1)
-        hint = f"there is no {module}.py in {folder}" + (f": HANDLER={close[0]}.{name}?" if close else "")
+        hint = f"there is no {module}.py in {folder}"
+        if module_exists(os.curdir, file):
+            hint += f", but here: {os.environ.get('MAKE_FUNCTION', 'FUNCTION')}=. HANDLER={handler}?"
+        elif close:
+            hint += f": HANDLER={close[0]}.{name}?"
     else:
         path = f"{module}.py" if os.path.isfile(os.path.join(folder, f"{module}.py")) else f"{module}/__init__.py"
         bound, functions = top_level(os.path.join(folder, path))

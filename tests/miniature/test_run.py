@@ -470,6 +470,14 @@ class Told(unittest.TestCase):
             said = run(f"TASK_ROOT={root}/shop/orders").stderr
             self.assertIn(f"\nshop is in {root}: FUNCTION={where} HANDLER=shop.orders.app.handler?\n", said)
 
+    def test_a_folder_that_is_not_given(self):
+        with function(app="def handler(event, context): pass") as root:
+            ran = subprocess.run(
+                ["make", "-s", "-f", f"{REPO}/Makefile", "run", f"PYTHON={sys.executable}", "HANDLER=app.handler"],
+                cwd=root, env=caller(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60,
+            )
+            self.assertIn(f"\nHANDLER=app.handler: there is no app.py in {REPO}/tests/hello, but here: FUNCTION=. HANDLER=app.handler?\n", ran.stderr.decode())
+
     def test_an_extension_for_another_python(self):
         for tag, message in (
             ("cpython-38-x86_64-linux-gnu.so", r"(?m)^not built for Python {}: fast/_fast.{} \(PYTHON=python3.8 runs it\)$"),
