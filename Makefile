@@ -15,10 +15,11 @@ quoted = '$(subst ','\'',$(1))'
 HASH := \#
 HERE := $(shell file=$(call quoted,$(MAKEFILE_LIST)); until [ -f "$$file" ] || [ -z "$$file" ]; do file="$${file$(HASH)* }"; done; \
     file=$$(readlink -f -- "$$file") && cd "$${file%/*}" && pwd -P)
-# The caller's folder. After `make -C` PWD has it; whether there was a -C says make's command line
-# alone, since PWD is that of another folder where a program has called make.
+# The caller's folder. After `make -C` PWD has it, or where `env -i` took that, the process that has started make;
+# whether there was a -C says make's command line alone, since PWD is that of another folder where a program has called make.
 CALLER := $(shell tr '\n\0' ' \n' 2>/dev/null </proc/$$PPID/cmdline | while read -r word; do case $$word in \
-    (-[fjloIWE]*) ;; (-[!-]*C*|-C*|--directory*) cd $(call quoted,$(value PWD)) && pwd -P; break ;; esac; done)
+    (-[fjloIWE]*) ;; (-[!-]*C*|-C*|--directory*) caller=$(call quoted,$(value PWD)); \
+        cd -P "$${caller:-/proc/$$(sed -n 's/^PPid:[^0-9]*//p' /proc/$$PPID/status)/cwd}" && pwd -P; break ;; esac; done)
 CALLER := $(or $(CALLER),$(CURDIR))
 here := $(call quoted,$(HERE))
 caller := $(call quoted,$(CALLER))
@@ -47,7 +48,7 @@ function := $(call quoted,$(FUNCTION))
 
 ifneq ($(filter-out help clean test-newest,$(MAKECMDGOALS)),)
 $(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_info >= (3, 9)))' 2>/dev/null),,$(error \
-    PYTHON=$(ASKED): not found, or older than 3.9: name another, as in PYTHON=python3.13))
+    PYTHON=$(ASKED): does not start, or is older than 3.9: name another, as in PYTHON=/path/to/python3))
 endif
 .DEFAULT_GOAL := help
 COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance bench dist layer create invoke update delete compare clean
@@ -56,9 +57,10 @@ COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance ben
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(here)/Makefile
 
-# What is typed where a FUNCTION= belongs would run or pack the example, and then be "up to date".
+# What is typed where a FUNCTION= belongs would run or pack the example, and then be "up to date". A Makefile that
+# includes this one has goals of its own.
 STRAY := $(filter-out $(COMMANDS) build-%,$(MAKECMDGOALS))
-STRAY := $(shell cd $(caller) && for goal in $(call quoted,$(STRAY)) $(foreach goal,$(STRAY),$(call quoted,$(goal))); do \
+STRAY := $(shell list=$(call quoted,$(MAKEFILE_LIST)); [ -f "$${list$(HASH) }" ] && cd $(caller) && for goal in $(call quoted,$(STRAY)) $(foreach goal,$(STRAY),$(call quoted,$(goal))); do \
     [ -n "$$goal" ] && [ -e "$$goal" ] && echo "$$goal" && break; done)
 $(if $(STRAY),$(error $(STRAY) is no command of this Makefile: a folder with a function is passed as in FUNCTION=$(STRAY)))
 

@@ -89,6 +89,14 @@ class Folders(Make):
         )
         self.assertEqual(made.stdout, b'"here"\n')
 
+    def test_no_pwd_as_env_leaves_it(self):
+        made = self.sh(f'env -i PATH="$PATH" make -s -C "../the runtime" PYTHON={sys.executable} run FUNCTION=own EVENT=1')
+        self.assertEqual(made.stdout, "1\n", made.stderr)
+
+    def test_a_goal_of_a_makefile_that_includes_this_one(self):
+        (self.mine / "Makefile").write_text("include ../the\\ runtime/Makefile\n.PHONY: own\nown: ; @echo mine\n")
+        self.assertEqual(self.sh("make own").stdout, "mine\n")
+
     def test_the_example_is_named_elsewhere(self):
         made = self.make("run", "HANDLER=function.handler")
         self.assertEqual(made.stderr.splitlines()[0], f"FUNCTION={self.runtime}/tests/hello")
@@ -177,7 +185,7 @@ class Values(Make):
         for python in "python3.99", "", str(old), "ve nv/$(shell touch pwned)":
             for target in "run", "test", "lint", "fuzz", "dist", "layer", "create":
                 with self.subTest(python=python, target=target):
-                    self.refused(f" PYTHON={python}: not found, or older than 3.9: name another, ", self.make(target, f"PYTHON={python}"))
+                    self.refused(f" PYTHON={python}: does not start, or is older than 3.9: name another, ", self.make(target, f"PYTHON={python}"))
             for target in "help", "clean":
                 self.assertEqual(self.make(target, f"PYTHON={python}").stderr, "")
 
