@@ -1,8 +1,4 @@
-"""Modules of the task root that are called like the standard library's: on a managed runtime, and here.
-
-A function has a `types.py`, `test/` or `queue.py` of its own, and imports that name. Which of both it gets is decided by what AWS's
-bootstrap.py has imported before the function's folder is on the path.
-"""
+"""What a function finds around it on a managed runtime, and here, where this runtime is the wrapper of one."""
 
 import sys
 import unittest
@@ -25,7 +21,7 @@ FILES = """
 """.split()
 
 
-class Names(unittest.TestCase):
+class Managed(unittest.TestCase):
     maxDiff = None
 
     def play(self, root, *events, env=None):
@@ -48,6 +44,60 @@ class Names(unittest.TestCase):
                         outcome.append([document, "logged" in aws.log])
                     aws.violations.clear()
         return outcomes
+
+
+class Surroundings(Managed):
+    def test_what_a_function_sees(self):
+        source = """
+            import gc, logging, os, signal, subprocess, sys, threading, time, warnings
+            import __main__
+
+            import in_pth_folder
+            from awslambdaric.lambda_context import LambdaContext
+
+            DIFFERENT = ["PATH", "AWS_LAMBDA_RUNTIME_API", "_X_AMZN_TRACE_ID"]  # from process to process, or event to event
+            FROM_SHELL = ["PWD", "OLDPWD", "SHLVL", "_"]  # of bootstrap's shell, which AWS's images have as well
+            AT_IMPORT = [type(each).__name__ for each in logging.getLogger().handlers], logging.getLogger().level
+
+            def child(program):
+                return subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True).stdout.split()
+
+            def handler(event, context):
+                return {
+                    "main": [__main__.__name__, os.path.isfile(__main__.__file__), len(sys.argv), hasattr(sys, "ps1")],
+                    "path": list(dict.fromkeys(sys.path)), "cwd": os.getcwd(), "stdin": sys.stdin.read(),
+                    "child": [child("import sys; print(*sys.path)"), child("import function_data; print(function_data.__file__)")],
+                    "environment": {name: name in DIFFERENT or value for name, value in os.environ.items() if name not in FROM_SHELL},
+                    "clock": [time.tzname, logging.Formatter.converter.__name__, logging.Formatter("%(asctime)s").format(logging.makeLogRecord({"created": 0, "msecs": 0}))],
+                    "context": [isinstance(context, LambdaContext), LambdaContext.__name__],
+                    "logging": [AT_IMPORT, [each.formatter._fmt for each in logging.getLogger().handlers], logging.raiseExceptions],
+                    "streams": [[each.encoding, each.errors, each.isatty()] for each in (sys.stdout, sys.stderr)],
+                    "signals": [str(signal.getsignal(each)) for each in sorted(signal.valid_signals()) if each not in (9, 19)],
+                    "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+                    "process": [os.getpid() == os.getpgid(0), threading.current_thread() is threading.main_thread(), os.umask(0o22)],
+                    "settings": [
+                        gc.isenabled(), gc.get_threshold(), sys.getrecursionlimit(), sys.getswitchinterval(), sys.dont_write_bytecode,
+                        sys.warnoptions, [str(each[:3]) for each in warnings.filters], sys.flags.utf8_mode, sys.excepthook is sys.__excepthook__,
+                    ],
+                }
+        """
+        files = {"function": source, "function_data": "", "more.pth": "lib\n", "lib/in_pth_folder": ""}
+        with function(**files) as root:
+            for env in {}, {"TZ": "Asia/Tokyo", "PYTHONPATH": "/mine"}:
+                (theirs, _), (ours, _) = (outcome[0] for outcome in self.play(root, None, env=env))
+                for name in theirs:
+                    with self.subTest(name, env=env):
+                        if name == "path" and env:  # there, a PYTHONPATH takes the layers away
+                            ours[name] = [each for each in ours[name] if not each.startswith("/opt/python")]
+                        self.assertEqual(theirs[name], ours[name])
+
+
+class Names(Managed):
+    """Modules of the task root that are called like the standard library's.
+
+    A function has a `types.py`, `test/` or `queue.py` of its own, and imports that name. Which of both it gets is decided by
+    what AWS's bootstrap.py has imported before the function's folder is on the path.
+    """
 
     def test_which_is_found(self):
         """All names at once, none imported: whether it is there by now, else where it would be found."""
