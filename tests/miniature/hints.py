@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import warnings
 
-from deploy.elf import MACHINES, built_for
+from .process import REPO
 
 # What PyPI calls a module otherwise than Python does.
 OF_PYPI = {
@@ -70,6 +70,9 @@ def missing_module(folder, handler, message):
 
 def built_for_another(folder, message):
     """The extension modules of the packages in a message that are for another Python or machine than this, as make dist names them."""
+    sys.path.append(os.path.join(REPO, "tests", "deploy"))  # as `deploy` it would be deploy.py, for who has that folder on the path
+    from elf import MACHINES, built_for
+
     version = f"{sys.version_info[0]}.{sys.version_info[1]}" + ("t" if "t" in getattr(sys, "abiflags", "") else "")
     system, words = platform.system(), set(re.findall(r"\w+", message))
     arch = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
