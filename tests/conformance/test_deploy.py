@@ -110,7 +110,7 @@ class Deploy(unittest.TestCase):
         self.assertEqual(layer["CompatibleRuntimes"], [PYTHON])
         first = self.uploads("wrapped")
         names = sorted([name for name in files if "__pycache__" not in name] for files in first.values())
-        self.assertEqual(names, [["bootstrap", "runtime.py"], ["event.json", "function.py"]])
+        self.assertEqual(names, [["bootstrap", "runtime.py"], ["event.json", "function.py", "page.png", "page.py"]])
         group = self.aws("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/wrapped")["logGroups"][0]
         self.assertEqual(group["retentionInDays"], 14)
         (role,) = [r for r in self.aws("iam").list_roles()["Roles"] if r["RoleName"].startswith("wrapped-")]
