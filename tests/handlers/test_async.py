@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from miniature import Fault, Lambda, function, tell
+from miniature import Fault, Lambda, function, keeps_connections, tell
 
 
 class Loop(unittest.TestCase):
@@ -193,6 +193,7 @@ class Loop(unittest.TestCase):
             for _ in range(2):
                 self.assertEqual(aws.invoke(event).json, event)
 
+    @keeps_connections
     def test_lost_connections(self):
         source = """
             async def handler(event, context):

@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from miniature import Fault, Lambda, function
+from miniature import Fault, Lambda, function, keeps_connections
 from miniature.process import tell
 
 # closerange() frees the numbers, which the function's own sockets and files then get.
@@ -59,6 +59,7 @@ def taking():
 
 
 class Taken(unittest.TestCase):
+    @keeps_connections
     def test_the_event_is_answered_and_nothing_goes_into_what_is_the_functions(self):
         for kind in "file", "socket pair", "connections":
             with self.subTest(kind), function(function=SOURCE) as root, Lambda(root) as aws:
@@ -70,6 +71,7 @@ class Taken(unittest.TestCase):
                 self.assertEqual(aws.invoke("after").json, [])
                 self.assertEqual(aws.stderr, "")
 
+    @keeps_connections
     def test_by_the_import(self):
         """The first `next` is not asked for on what the function has opened in their place."""
         for kind in "file", "socket pair", "connections":
@@ -106,6 +108,7 @@ def later():
             self.assertEqual(aws.invoke().json, [])
             self.assertEqual(aws.invoke().json, [])
 
+    @keeps_connections
     def test_the_descriptor_for_log_records(self):
         """Its number may be a file of the function's: no record goes there."""
         with function(function=SOURCE) as root, Lambda(root, telemetry=True) as aws:

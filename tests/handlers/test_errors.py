@@ -5,7 +5,7 @@ import pathlib
 import re
 import unittest
 
-from miniature import Lambda, Served, function
+from miniature import Lambda, Served, function, keeps_connections
 
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 XRAY = "Lambda-Runtime-Function-XRay-Error-Cause"
@@ -292,6 +292,7 @@ class Names(Failing):
             raise type(event, (Exception,), {})("text")
     """
 
+    @keeps_connections
     def test_they_cannot_add_a_header(self):
         for name in (
             "A\r\nInjected: yes", "A\nInjected: yes", "A\rInjected: yes", "A\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n", "\n ",

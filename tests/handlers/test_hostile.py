@@ -9,7 +9,7 @@ import time
 import unittest
 from pathlib import Path
 
-from miniature import Fault, Lambda, function
+from miniature import Fault, Lambda, function, keeps_connections
 from miniature.raw import ACCEPTED, RawApi, event
 
 # A function that does its deed in the first invocation, and then is asked for one thing after another.
@@ -81,6 +81,7 @@ class Deeds(Test):
                 always = "with contextlib.suppress(OSError): os.write(1, b'printed')"
                 self.survives("os.close(1)", "import contextlib, os", asynchronous, logged=False, always=always)
 
+    @keeps_connections
     def test_descriptor_1_closed_while_the_connection_is_kept(self):
         """No new connection puts /dev/null there: what the error would say in the log is lost, and the error is answered."""
         source = """
@@ -100,6 +101,7 @@ class Deeds(Test):
     def test_descriptors_0_1_and_2_closed(self):
         self.survives("os.closerange(0, 3)", "import os", logged=False)
 
+    @keeps_connections
     def test_all_descriptors_closed(self):
         """As code that makes a daemon of its process does; the runtime connects anew."""
         self.survives("os.closerange(3, 100)", "import os")

@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from miniature import Fault, Lambda, function, until_asleep
+from miniature import Fault, Lambda, function, keeps_connections, until_asleep
 
 SOURCE = """
 import os, signal
@@ -59,6 +59,7 @@ class Raised(unittest.TestCase):
             aws.wait_for_next()
             self.told(aws, name)
 
+    @keeps_connections
     def test_while_the_answer_to_a_response_is_awaited(self):
         """The response has been sent: it is not sent again."""
         for aws, name in self.each():
@@ -88,21 +89,25 @@ class Raised(unittest.TestCase):
     def test_while_the_log_of_an_error_is_written(self):
         """The reader reads only when the signal has come, in the middle of the write: the event is answered."""
         source = """
-        import os, signal, threading
+        import fcntl, os, signal, sys, termios, threading
         ticked = threading.Event()
         def tick(signum, frame):
+            signal.signal(signum, signal.SIG_IGN)
             ticked.set()
             os.remove("/does/not/exist")
         def read_late(pipe, log):
-            ticked.wait()
+            size = fcntl.fcntl(pipe, 1032)  # F_GETPIPE_SZ
+            while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) < size:
+                ticked.wait(0.001)
+            while not ticked.wait(0.01):
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
             while True:
                 os.write(log, os.read(pipe, 1 << 16))
         def handler(event, context):
             pipe, end = os.pipe()
             threading.Thread(target=read_late, args=(pipe, os.dup(1)), daemon=True).start()
             os.dup2(end, 1)
-            signal.signal(signal.SIGALRM, tick)
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            signal.signal(signal.SIGUSR1, tick)
             raise ValueError("x" * 200_000)
         """
         with function(function=source) as root, Lambda(root) as aws:

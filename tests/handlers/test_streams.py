@@ -7,7 +7,7 @@ import pathlib
 import socket
 import unittest
 
-from miniature import Fault, Lambda, Served, function, head, tell
+from miniature import Fault, Lambda, Served, function, head, keeps_connections, tell
 from miniature.raw import RawApi
 from miniature.raw import event as plain_event
 
@@ -605,6 +605,7 @@ class Connection(unittest.TestCase):
                 self.assertEqual([aws.invoke(["a", "b"]).body for _ in range(2)], [b"ab", b"ab"])
             self.assertEqual(aws.stderr, "")
 
+    @keeps_connections
     def test_is_kept(self):
         with function(function=self.SOURCE) as root, Lambda(root) as aws:
             self.assertEqual({aws.invoke(["a"]).connection for _ in range(3)}, {1})
@@ -625,6 +626,7 @@ class Connection(unittest.TestCase):
 
 
 class Interrupted(unittest.TestCase):
+    @keeps_connections
     def test_half_a_chunk(self):
         # The API waits for the rest of the chunk: neither trailers nor another request may come in its place.
         source = """

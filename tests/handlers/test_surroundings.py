@@ -275,7 +275,7 @@ class SitePackages(unittest.TestCase):
 
         def handler(event, context):
             program = "import sys; print(*sys.path, sep='|')"
-            child = subprocess.run([FUNCTION_PYTHON, "-c", program], stdout=subprocess.PIPE, universal_newlines=True)
+            child = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, universal_newlines=True)
             return [sys.path, os.environ.get("PYTHONPATH"), child.stdout.strip().split("|"), dict(os.environ)]
     """
 

@@ -8,7 +8,18 @@ import signal
 import socket
 import unittest
 
-from miniature import SPLIT, STREAMED_HTTP, Fault, Lambda, Served, function, head, tell, until_asleep
+from miniature import (
+    SPLIT,
+    STREAMED_HTTP,
+    Fault,
+    Lambda,
+    Served,
+    function,
+    head,
+    keeps_connections,
+    tell,
+    until_asleep,
+)
 
 # One request, GET /a%20b/%C3%A9?x=1&y=%20&x=2 with two cookies, as each front end tells of it.
 COOKIES = ["a=1", "b=2"]
@@ -448,6 +459,7 @@ class Answers(Web):
             self.assertEqual(split(self.streamed(self.play(*sent, front_end="function URL"), error))[1], b"x")
             self.assertEqual(self.aws.log[log:].count(f"[ERROR] {error}"), 2)
 
+    @keeps_connections
     def test_the_connection_is_kept(self):
         sent = self.play(START, {"body": b"x"}, front_end="function URL")
         self.assertEqual(len({self.streamed(sent).connection for _ in range(3)}), 1)
@@ -599,6 +611,7 @@ class Live(unittest.TestCase):
                     connection.sendall(head(200, {"Lambda-Runtime-Aws-Request-Id": "one", "Content-Length": len(body)}) + body)
                     yield aws, server, connection
 
+    @keeps_connections
     def test_back_pressure(self):
         """send() waits for a reader that is slow."""
         with self.unread("/slow_reader") as (aws, _, connection):
@@ -611,6 +624,7 @@ class Live(unittest.TestCase):
             self.assertEqual(received.count(b"\r\n10000\r\n"), 1000)
             self.assertEqual(aws.log.count("sent"), 1000)
 
+    @keeps_connections
     def test_half_a_message(self):
         """One that a timeout has interrupted cannot be followed by another: the API waits for the rest of it."""
         with self.unread("/gives_up") as (aws, server, first):

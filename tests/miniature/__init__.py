@@ -16,6 +16,7 @@ from .process import (
     REPO,
     Lambda,
     function,
+    keeps_connections,
     tell,
     until,
     until_asleep,
@@ -24,5 +25,5 @@ from .process import (
 
 __all__ = [
     "FUNCTION_PYTHON", "FUNCTION_VERSION", "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
-    "Fault", "Lambda", "Served", "function", "head", "tell", "until", "until_asleep", "until_gone",
+    "Fault", "Lambda", "Served", "function", "head", "keeps_connections", "tell", "until", "until_asleep", "until_gone",
 ]

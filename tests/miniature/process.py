@@ -16,6 +16,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import unittest
 
 from .api import Api
 
@@ -45,10 +46,21 @@ class Source:
 
 
 # What `python3` is for the function, and its version: the tests' own, unless the variable names another.
-FUNCTION_PYTHON, FUNCTION_VERSION = sys.executable, sys.version_info[:2]
+FUNCTION_PYTHON, FUNCTION_VERSION, has_cookies = sys.executable, sys.version_info[:2], True
 if os.environ.get("FUNCTION_PYTHON"):
     FUNCTION_PYTHON = os.environ["FUNCTION_PYTHON"]
-    FUNCTION_VERSION = tuple(subprocess.check_output([FUNCTION_PYTHON, "-c", "import sys; sys.stdout.buffer.write(bytes(sys.version_info[:2]))"]))
+    program = """
+import socket, sys
+try:
+    has_cookies = bool(socket.socket().getsockopt(socket.SOL_SOCKET, 57, 8))
+except OSError:
+    has_cookies = False
+print(*sys.version_info[:2], int(has_cookies))
+"""
+    *FUNCTION_VERSION, has_cookies = map(int, subprocess.check_output([FUNCTION_PYTHON, "-c", program]).split())
+    FUNCTION_VERSION = tuple(FUNCTION_VERSION)
+# By SO_COOKIE the runtime knows its connection among the function's files; where it cannot, it takes a new one each time.
+keeps_connections = unittest.skipUnless(has_cookies, "this machine runs the function in an emulator without SO_COOKIE")
 
 
 class Lambda(Api):
