@@ -97,6 +97,12 @@ class Version(unittest.TestCase):
         self.assertRegex(record.pop("message"), f"^runtime {self.VERSION}, {self.PYTHON}$")
         self.assertEqual(record, {"level": "DEBUG", "requestId": ""})
 
+    def test_once_where_workers_share_the_environment(self):
+        env = {"AWS_LAMBDA_LOG_LEVEL": "DEBUG", "AWS_LAMBDA_MAX_CONCURRENCY": "3"}
+        with function(function="def handler(event, context): pass") as root, Lambda(root, env=env, log_sockets=True) as aws:
+            aws.wait_for(lambda: aws.kinds.count("next") == 3)
+            self.assertEqual("".join(aws.worker_logs).count("\truntime "), 1)
+
     def test_not_at_other_levels(self):
         for level in None, "", "INFO":
             self.assertEqual(self.log(LEVEL=level), "")
