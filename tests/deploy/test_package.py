@@ -506,6 +506,15 @@ def handler(event, context):
             self.assertEqual(f"{self.output} is over 50 MB: it has to go through S3 (" in said.getvalue(), over)
 
 
+class Template(unittest.TestCase):
+    """The example's API is open to everyone: what they can cost is bounded."""
+
+    def test_the_api_is_throttled_and_the_functions_concurrency_reserved(self):
+        resources = re.split(r"\n  (?=\w+:\n)", (REPO / "tests/deploy/template.yaml").read_text())
+        bounded = {name: re.search(rf"(?m)^ +{name}: (.*)$", text)[1] for text in resources for name in re.findall(r"(\w+(?:Limit|Executions)):", text)}
+        self.assertEqual(bounded, {"ThrottlingRateLimit": "10", "ThrottlingBurstLimit": "20", "ReservedConcurrentExecutions": "!Ref Concurrency"})
+
+
 class LayerWithInterpreter(unittest.TestCase):
     """One build with the Python that runs this test, looked at, unpacked and started in several places."""
 
