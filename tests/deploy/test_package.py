@@ -19,7 +19,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 import package
-from dependencies import MAKE_A_WHEEL, built_here, complaint
+from dependencies import MAKE_A_WHEEL, built_here, complaint, settled
 from elf import Elf
 from miniature import REPO, Lambda
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
@@ -250,6 +250,15 @@ def handler(event, context):
         for text in (b"six\n# -e ./lib\nlib\nsix --hash=sha256:1 \\\n  --hash=sha256:2\n--find-links wheels\n./wheels/a-1-py3-none-any.whl\n"
                      b"-c constraints.txt\nemail-editable\n", b"\xff\xfes\0i\0x\0", b"# caf\xe9\nsix", b""):
             self.assertIsNone(built_here(str(self.write("requirements.txt", text))))
+
+    def test_the_same_whichever_installer(self):
+        info = "a-1.dist-info"
+        uv = {f"{info}/RECORD": (f"b.py,,\na.py,,\n../../bin/a,,\n{info}/INSTALLER,,\n".encode(), False), f"{info}/INSTALLER": (b"uv", False),
+              f"{info}/uv_cache.json": (b"{}", False), ".lock": (b"", False), "bin/a": (b"", True), "a.py": (b"", True), "a.so": (b"", True)}
+        pip = {f"{info}/RECORD": (f"a.py,,\n__pycache__/a.pyc,,\nb.py,,\n{info}/REQUESTED,,\n".encode(), False), f"{info}/REQUESTED": (b"", False),
+               "a.py": (b"", False), "a.so": (b"", False)}
+        self.assertEqual(settled(uv), settled(pip))
+        self.assertEqual(settled(uv)[f"{info}/RECORD"][0], b"a.py,,\nb.py,,\n")
 
     def test_what_an_installer_says_in_one_line(self):
         for said, text in {
