@@ -19,6 +19,10 @@ FILES = """
     socket ssl stat statistics string struct subprocess symbol tempfile test/ textwrap threading time token tokenize traceback types
     typing urllib/ utils uuid warnings weakref xml/ zipfile
 """.split()
+if sys.version_info[:2] == (3, 14):
+    # Known to be worse: a typing.py that is imported before logging breaks dataclasses, which logging needs. AWS's runtime
+    # has imported logging by then.
+    FILES.remove("typing")
 
 
 class Managed(unittest.TestCase):
@@ -142,14 +146,14 @@ class Names(Managed):
             files = {"function": source.replace("NAME", name.rstrip("/")), file: "mine = True"}
             with self.subTest(name), function(**files) as root:
                 theirs, ours = self.play(root, "x", "raise", env={"AWS_EXECUTION_ENV": f"AWS_Lambda_python{VERSION}"})
-                self.assertEqual(len(ours), 2)
                 self.assertEqual(theirs, ours[: len(theirs)])
                 if len(theirs) < len(ours):
                     better.add(name)
         # awslambdaric dies of what it imports when the function's folder is on the path already: a module for the thread that
-        # polls, and on Python 3.13 linecache's when it tells of an error.
+        # polls, on Python 3.13 linecache's when it tells of an error, on 3.15 what inspect needs.
         expected = {"concurrent/", "queue"} if sys.version_info >= (3, 12) else set()
-        self.assertEqual(better, expected | ({"token", "tokenize"} if sys.version_info[:2] == (3, 13) else set()))
+        more = {(3, 13): {"token", "tokenize"}, (3, 15): {"ast", "typing"}}
+        self.assertEqual(better, expected | more.get(sys.version_info[:2], set()))
 
 
 if __name__ == "__main__":
