@@ -436,7 +436,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         if _process.is_forked_child:
             event_loop.stop()
         elif not is_over:
-            if not any(client.invocation and loop.cr_frame for client, loop in zip(clients, loops)):
+            if not any(loop.cr_frame for loop in loops):  # they have ended, or were closed
                 event_loop.stop()
 
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
@@ -3157,9 +3157,9 @@ _PLAIN_READY = b"p"  # the same, and it is not
 _RETIRES = b"r"  # the worker takes no more events, finishes those that it has, and ends
 _API_IS_GONE = b"!"  # the worker ends because of the Runtime API
 
-# A worker that had been ready is replaced at once. One that was not, or that found no Runtime API,
-# is replaced after a pause: the next will hardly fare better, and after four in a row the
-# supervisor gives up. If the very first fails, the init error is reported, and the supervisor
+# A worker that had been ready is replaced at once. One that was not, or that found no Runtime API
+# before its first event, is replaced after a pause: the next will hardly fare better, and after
+# four in a row the supervisor gives up. If the very first fails, the init error is reported, and the supervisor
 # exits as it did.
 
 _GRACE = 0.4  # seconds that a function has for its end; Lambda gives it 0.5 when it shuts down
@@ -3493,7 +3493,9 @@ class _Supervisor:
         told = self.hear(worker)
         if not self.ready:  # the first: it has reported its init error itself
             sys.exit(os.WEXITSTATUS(status) or _FAILED)
-        self.failures = 0 if told and _API_IS_GONE not in told else self.failures + 1
+        has_served = any(worker.board.memory[place] for place in worker.board.places)
+        has_failed = not told or (_API_IS_GONE in told and not has_served)
+        self.failures = self.failures + 1 if has_failed else 0
         if self.has_given_up():
             self.stop()
         elif not worker.is_replaced:
@@ -3522,9 +3524,10 @@ class _Supervisor:
             for document, xray_cause, invocation_id in losses:
                 request_id = document["requestId"]
                 post: "Any" = client.post_invocation_error(request_id, document, xray_cause, invocation_id)
-                _run_blocking(post)
-        except _ApiError as exception:
-            _note(str(exception))
+                try:
+                    _run_blocking(post)
+                except _ApiError as exception:
+                    _note(str(exception))
         finally:
             os._exit(0)
 

@@ -9,9 +9,11 @@ import os
 import random
 import re
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
+from miniature import Fault, Lambda, function, until
 from miniature.raw import ACCEPTED, RawApi, event
 
 INVOCATIONS = int(os.environ.get("INVOCATIONS", 3000))  # of all tests here together
@@ -124,6 +126,143 @@ class Counting(unittest.TestCase):
     def test_on_an_event_loop(self):
         """A handler that returns a coroutine now and then: the loop goes on on an event loop after the first."""
         self.count(["value", "error", "stream", "early", "late", "async"], INVOCATIONS // 2)
+
+
+PLAIN = """
+import os, signal, sys, time
+
+def handler(event, context):
+    outcome = event["outcome"]
+    if outcome == "value":
+        time.sleep(event["seconds"])
+        return event
+    if outcome == "error":
+        raise ValueError(event["text"])
+    if outcome == "stream":
+        return iter(["first", event["text"]])
+    if outcome == "forks":
+        pid = os.fork()
+        if not pid:
+            sys.exit(3)
+        os.waitpid(pid, 0)
+        return event
+    if outcome == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if outcome == "leaves":
+        os._exit(3)
+    if outcome == "exits":
+        sys.exit(3)
+    if outcome == "hangs":
+        time.sleep(60)
+"""
+ASYNC = PLAIN.replace("def handler", "def usual") + """
+import asyncio
+
+async def handler(event, context):
+    outcome = event["outcome"]
+    if outcome == "value":
+        await asyncio.sleep(event["seconds"])
+        return event
+    if outcome == "waits too long":
+        await asyncio.Event().wait()
+    while outcome == "ignores its end":
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+    return usual(event, context)
+"""
+# What the caller gets to see of those that are no ends in order.
+ENDS = {"is killed": "Runtime.ExitError", "leaves": "Runtime.ExitError", "exits": "SystemExit", "error": "ValueError"}
+LATE = ["hangs", "waits too long", "ignores its end"]
+ENDS.update(dict.fromkeys(LATE, "Sandbox.Timedout"))
+
+
+class ManagedInstances(unittest.TestCase):
+    """Many at once, whose processes die and hang: each is answered all the same."""
+
+    def count(self, source, slots, number, calm, violent):
+        """As many invocations in batches: an end of the process comes when nobody asks for an event, who would lose it."""
+        chance = random.Random(SEED)
+        env = {"AWS_LAMBDA_MAX_CONCURRENCY": str(slots)}
+        with function(function=source) as root, Lambda(root, env=env, log_sockets=True) as aws:
+            sent = 0
+            while sent < number:
+                aws.wait_for_next(slots)
+                is_violent = chance.random() < 0.3
+                outcomes = {}
+                for _ in range(slots - 1 if is_violent else 10 * slots):
+                    outcome = chance.choice(calm)
+                    event = {"outcome": outcome, "text": "x" * chance.choice([0, 10, 20_000]), "seconds": chance.choice([0, 0.01])}
+                    outcomes[aws.send(event)] = event
+                for kind in "response", "error", "next":
+                    fault = chance.choice([None] * 10 + [500, 503, 413, Fault(0), Fault(0, taken=True), Fault(close=True)])
+                    if fault and not aws.faults[kind] and (kind != "next" or fault in (500, 503)):
+                        aws.answers(kind, fault)
+                if is_violent:
+                    aws.wait_for(lambda outcomes=outcomes: aws.delivered.keys() >= outcomes.keys())
+                    event = {"outcome": chance.choice(violent)}
+                    late = {"Lambda-Runtime-Deadline-Ms": str(int(time.time() * 1000 + 200))} if event["outcome"] in LATE else None
+                    outcomes[aws.send(event, headers=late)] = event
+                sent += len(outcomes)
+                for request_id, event in outcomes.items():
+                    try:
+                        self.check(aws, request_id, event, is_violent)
+                    except Exception as error:
+                        self.fail(f"SEED={SEED}, {sent} sent, {request_id}, {str(event)[:100]}: {error}; {aws.stderr[-2000:]}")
+
+    def check(self, aws, request_id, event, has_violent_neighbour):
+        def posts():
+            return [request for request in list(aws.requests) if request.request_id == request_id and request.method == "POST"]
+
+        def is_last(post):  # a stream, and what had a connection of its own, is not sent again where that dies
+            own = next(request for request in aws.requests if request.connection == post.connection) is post
+            return post.done and (post.status or post.streaming or own)
+
+        def is_settled():
+            return any(is_last(post) for post in posts())
+
+        aws.wait_for(is_settled, what=f"no answer to {event}")
+        all_posts = posts()
+        self.assertLessEqual(len(all_posts), 2)
+        for post in all_posts[:-1]:  # once more only where the connection died after sending
+            self.assertEqual(post.status, 0)
+        post = all_posts[0]
+        outcome = event["outcome"]
+        if post.kind == "error":
+            expected = {ENDS.get(outcome), "Runtime.ExitError" if has_violent_neighbour else None}
+            self.assertIn(post.json["errorType"], expected)
+        elif outcome == "stream":
+            self.assertEqual(post.body.decode(), "first" + event["text"])
+        else:
+            self.assertEqual(post.json, event)
+
+    def test_plain_handlers(self):
+        self.count(PLAIN, 3, INVOCATIONS // 10, ["value", "error", "stream", "forks"], ["is killed", "leaves", "exits", "hangs"])
+
+    def test_async_handlers(self):
+        calm = ["value", "value", "error", "stream", "forks", "value"]
+        self.count(ASYNC, 6, INVOCATIONS // 10, calm, ["is killed", "leaves", "exits", *LATE])
+
+    def test_nothing_is_left_of_replaced_workers(self):
+        workers = INVOCATIONS // 100
+        with function(function="import os\ndef handler(event, context): os._exit(1)") as root:
+            with Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": "1"}) as aws:
+                memory, descriptors = [], []
+                for worker in range(workers):
+                    error = aws.invoke().json
+                    self.assertEqual(error["errorType"], "Runtime.ExitError")
+                    if worker in (workers // 4, workers - 1):
+                        aws.wait_for_next(1)
+                        until(lambda: len(children(aws.process.pid)) == 1, "more than the one worker")
+                        memory.append(resident(aws.process.pid))
+                        descriptors.append(os.listdir(f"/proc/{aws.process.pid}/fd"))
+                self.assertEqual(*descriptors)
+                self.assertLess(memory[1] - memory[0], 1 << 20)
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def resident(pid):
