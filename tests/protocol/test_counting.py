@@ -133,6 +133,8 @@ import os, signal, sys, time
 
 def handler(event, context):
     outcome = event["outcome"]
+    if event.get("is_neighbour"):
+        print(context.aws_request_id)
     if outcome == "value":
         time.sleep(event["seconds"])
         return event
@@ -161,6 +163,8 @@ import asyncio
 async def handler(event, context):
     outcome = event["outcome"]
     if outcome == "value":
+        if event.get("is_neighbour"):
+            print(context.aws_request_id)
         await asyncio.sleep(event["seconds"])
         return event
     if outcome == "waits too long":
@@ -193,14 +197,15 @@ class ManagedInstances(unittest.TestCase):
                 outcomes = {}
                 for _ in range(slots - 1 if is_violent else 10 * slots):
                     outcome = chance.choice(calm)
-                    event = {"outcome": outcome, "text": "x" * chance.choice([0, 10, 20_000]), "seconds": chance.choice([0, 0.01])}
+                    event = {"outcome": outcome, "text": "x" * chance.choice([0, 10, 20_000]), "seconds": chance.choice([0, 0.01, 0.1])}
+                    event["is_neighbour"] = is_violent
                     outcomes[aws.send(event)] = event
                 for kind in "response", "error", "next":
                     fault = chance.choice([None] * 10 + [500, 503, 413, Fault(0), Fault(0, taken=True), Fault(close=True)])
                     if fault and not aws.faults[kind] and (kind != "next" or fault in (500, 503)):
                         aws.answers(kind, fault)
                 if is_violent:
-                    aws.wait_for(lambda outcomes=outcomes: aws.delivered.keys() >= outcomes.keys())
+                    aws.wait_for(lambda ids=list(outcomes): all(each in "".join(aws.worker_logs) for each in ids))
                     event = {"outcome": chance.choice(violent)}
                     late = {"Lambda-Runtime-Deadline-Ms": str(int(time.time() * 1000 + 200))} if event["outcome"] in LATE else None
                     outcomes[aws.send(event, headers=late)] = event
