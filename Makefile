@@ -5,7 +5,7 @@
 # environment: make itself would expand dollar signs, and a shell what `$(...)` in a recipe puts there.
 # First of all: from 4.4 on make expands what it exports for each $(shell).
 VARIABLES := PYTHON FUNCTION TASK_ROOT HANDLER EVENT TIMEOUT PORT CONCURRENCY INVOKE_MODE PYTHON_PREFIX ARCH STACK BUCKET RUNTIME \
-    OUTPUT REQUIREMENTS EXCLUDE FORCE ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
+    OUTPUT REQUIREMENTS EXCLUDE ONE_FILE FORCE ROOM PYTHONFLAGS SEED FIRST CASES INVOCATIONS TESTS ONLY
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
@@ -125,7 +125,7 @@ $(BUILD)/h11-0.16.0/h11:
 	@cd $(here) && build/fuzz/bin/pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
 
 PACKAGE := cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py
-dist:  ## dist/function.zip: FUNCTION=folder with its requirements.txt and the runtime, compiled for PYTHON=python3.13; OUTPUT=name.zip or folder/, REQUIREMENTS=file, EXCLUDE='*/tests/*', ARCH=arm64
+dist:  ## dist/function.zip: FUNCTION=folder with its requirements.txt and the runtime, compiled for PYTHON=python3.13; OUTPUT=name.zip or folder/, REQUIREMENTS=file, EXCLUDE='*/tests/*', ONE_FILE=0, ARCH=arm64
 	@$(PACKAGE) function $(if $(filter -%,$(firstword $(FUNCTION))),./)$(function)
 
 # `sam build` with BuildMethod: makefile calls this in a copy of CodeUri, NAME being the function's logical id.

@@ -275,11 +275,16 @@ def _set_path(task_root: str) -> None:
         os.environ.setdefault("PYTHONPATH", sdk)  # for Pythons that the function starts
     sys.path[:] = [*first, *interpreter_path]
     _hook_imports([path for path in interpreter_path if path not in first])
+    standard_library = os.path.dirname(os.__file__)
+    if os.path.exists(f"{standard_library}/.modules"):
+        _import_from_one_file(standard_library)
     for folder in first:
         try:
             names = os.listdir(folder)
         except OSError:
             continue
+        if ".modules" in names:
+            _import_from_one_file(folder)
         if any(name.endswith((".pth", ".start")) for name in names):
             import site
 
@@ -1555,6 +1560,135 @@ def _prepare_for_children() -> None:
         return data
 
     spawn.get_preparation_data = get_data
+
+
+# ---- Imports from one file -------------------------------------------------------------------
+
+# `make dist` and `make layer` put the compiled code of a folder once more into one file in it,
+# `.modules`; the docstring of tests/deploy/package.py has its format. What it saves a module is the
+# search for its compiled file, six system calls, and on a cold disk a read at random.
+
+
+def _import_from_one_file(folder: str) -> None:
+    """Have modules at and below `folder` take their code from its `.modules`, where that is sound.
+
+    A path hook, so that sys.path alone decides which module is found. The finders are FileFinder's
+    and the loaders SourceFileLoader's own, each with one method exchanged: whoever looks at a
+    module, a loader or a finder sees what is there without this. Code that is not of the source
+    beside it never runs.
+    """
+    if sys.flags.optimize:
+        return  # `python -O`: the code in there has its asserts
+    importlib: "Any" = sys.modules["_frozen_importlib_external"]
+    imp: "Any" = sys.modules["_imp"]
+    magic, source_hash = importlib.MAGIC_NUMBER, imp.source_hash
+    folder = folder.rstrip("/")
+    file = f"{folder}/.modules"
+    index: "dict[str, tuple[int, int, int, bytes]]" = {}
+
+    def read(offset: int, size: int) -> bytes:
+        # Opened each time: functions close descriptors, and to keep it open gained nothing.
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+
+    def read_checked(offset: int, size: int) -> "Any":
+        """What is there, less the hash of it at its beginning; damaged code could crash the interpreter."""
+        data = memoryview(read(offset, size))
+        if len(data) != size or source_hash(0, data[8:]) != data[:8]:
+            raise ValueError("is cut or damaged")
+        return marshal.loads(data[8:])
+
+    def give_up(why: object) -> None:
+        if index or not code_starts_at:
+            _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
+        index.clear()
+
+    def load(name: str, path: str) -> "Any":
+        """The loader of a source file."""
+        loader = importlib.SourceFileLoader(name, path)
+        offset, size, source_size, its_hash = index.get(path[len(folder) + 1 :], (0, 0, 0, b""))
+        if not size:
+            return loader
+        status = os.stat(path)
+        if status.st_mtime == packed_at and status.st_size != source_size:
+            give_up("is not of this folder")
+            return loader
+        if status.st_mtime != packed_at:
+            # Edited, or unpacked without its time of modification: as with Python's own compiled
+            # files, time and size stand for the content; where they do not, it is read.
+            if status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
+                loader.path_stats = refuse  # get_code() compiles: __pycache__ is as old as this file
+                return loader
+
+        def get_code(name: str) -> "Any":
+            vars(loader).pop("get_code", None)  # from now on it is like any other
+            try:
+                code = read_checked(code_starts_at + offset, size)
+                imp._fix_co_filename(code, path)
+                return code
+            except (OSError, ValueError) as exception:
+                give_up(exception)
+                return loader.get_code(name)
+
+        loader.get_code = get_code
+        return loader
+
+    def refuse(path: str) -> None:
+        raise OSError
+
+    def find_finder(path: str) -> "Any":
+        if path != folder and not path.startswith(f"{folder}/"):
+            raise ImportError
+        finder = make_finder(path)
+        find_spec = finder.find_spec
+
+        def find_if_listed(name: str, target: "Any" = None) -> "Any":
+            """What FileFinder does, for a third where its list of the folder has no such name.
+
+            That is so each time a module of the standard library is looked for in here first.
+            """
+            tail, names = name.rpartition(".")[2], finder._path_cache
+            for suffix in suffixes:
+                if tail + suffix in names:
+                    return find_spec(name, target)
+            try:
+                if os.stat(finder.path).st_mtime == finder._path_mtime:
+                    return None
+            except OSError:
+                pass
+            return find_spec(name, target)
+
+        finder.find_spec = find_if_listed
+        return finder
+
+    code_starts_at = 0
+    raw_magic = int.from_bytes(magic, "little")
+    try:
+        head = read(0, 56)
+        size, packed_at, index_size = (int.from_bytes(head[i : i + 8], "little") for i in (32, 40, 48))
+        if head[:16] != b"lambda-modules-1":
+            raise ValueError("is of another version of this runtime")
+        if head[16:32].rstrip(b"\0") != magic:
+            raise ValueError("is of another Python")
+        if size != os.stat(file).st_size:
+            raise ValueError("is cut or damaged")
+        index = read_checked(56, index_size)
+        code_starts_at = 56 + index_size
+    except (OSError, ValueError) as exception:
+        return give_up(exception)
+    kinds = importlib._get_supported_file_loaders()
+    kinds = [(load if kind is importlib.SourceFileLoader else kind, suffixes) for kind, suffixes in kinds]
+    suffixes = ["", *(suffix for _, suffixes in kinds for suffix in suffixes)]
+    make_finder = importlib.FileFinder.path_hook(*kinds)
+    # Before the two of Python's own, of which the first, for zips, is slow; behind those that a
+    # sitecustomize has put there.
+    sys.path_hooks.insert(-2, find_finder)
+    for path in [*sys.path_importer_cache]:
+        if path == folder or path.startswith(f"{folder}/"):
+            del sys.path_importer_cache[path]
 
 
 # ---- JSON ------------------------------------------------------------------------------------

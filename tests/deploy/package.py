@@ -6,8 +6,25 @@
 
 `make dist` and `make layer` call it. Code is compiled for the Python that runs this
 file, or for the one in the prefix. The same input gives the same bytes.
+
+The compiled code of a folder lies there once more in one file, `.modules`, from which runtime.py
+imports (its section "Imports from one file"). Numbers are little-endian; ONE_FILE=0 leaves it out.
+
+    | bytes | what                                                                      |
+    | ----- | ------------------------------------------------------------------------- |
+    | 16    | lambda-modules-1                                                          |
+    | 16    | importlib.util.MAGIC_NUMBER of the Python, then zeros                     |
+    | 8     | size of the whole file                                                    |
+    | 8     | time of modification that the sources have: 1980, as in each zip          |
+    | 8     | size of the index                                                         |
+    |       | the index: a hash, then {"package/module.py": (offset behind the index,   |
+    |       | size, size of the source, importlib.util.source_hash of it)}, marshalled  |
+    |       | for each module: a hash, then its code object, marshalled                 |
+
+A hash is 8 bytes, the _imp.source_hash(0, ...) of what follows.
 """
 
+import _imp
 import argparse
 import fnmatch
 import importlib.util
@@ -29,8 +46,9 @@ from elf import Elf, built_for
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT = 250 << 20  # bytes that a function and its layers may have unpacked
-EPOCH = 315532800  # 1980, the oldest date that a zip can hold
+EPOCH = 315532800  # 1980, the oldest time that a zip can hold
 UPLOAD = 50 << 20  # bytes that a zip may have that does not go through S3
+FEW = 20  # modules: with fewer of them it takes as long to read the index as it saves
 TRIPLETS = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 GLIBC = (2, 34)  # what Amazon Linux 2023 has
 
@@ -118,6 +136,8 @@ def main():
             root = "/opt"
             add_runtime(files, options.prefix)
         files.update(compiled(files, root))
+        stdlib = interpreter.stdlib_in_layer() + "/" if interpreter else ""
+        files.update(one_file(files, stdlib))
         write(options.output, files)
         report(options.output, files, interpreter, options.kind)
     except (Refused, NotInstalled) as error:
@@ -406,6 +426,35 @@ def compiled(files, root):
     return result
 
 
+def one_file(files, folder=""):
+    """The compiled code of the modules at and below a folder, in one file; the format is told at the top."""
+    index, code, size = {}, [], 0
+    for name, (source, _) in sorted(files.items()):
+        # What is left out is imported from its own file: this runtime, before the first of them, and
+        # tests of packages, half of pandas' code, hardly ever.
+        left_out = re.search("(^|/)tests?/|^runtime.py$", name[len(folder) :])
+        if name.startswith(folder) and name.endswith(".py") and not left_out:
+            pyc, _ = files.get(importlib.util.cache_from_source(name, optimization=""), (b"", False))
+            if pyc:
+                code.append(with_hash(pyc[16:]))
+                index[name[len(folder) :]] = size, len(code[-1]), len(source), pyc[8:16]
+                size += len(code[-1])
+    if len(index) < FEW or os.environ.get("ONE_FILE") == "0":
+        return {}
+    index = with_hash(marshal.dumps(index, 2))  # version 2 has no references, which depend on who else holds a name
+    size += 56 + len(index)
+    unpacked = sum(len(content) for content, _ in files.values())
+    if unpacked <= LIMIT < unpacked + size:
+        note(f"left out the file with all modules ({megabytes(size)}): with it, it would be over Lambda's 250 MB")
+        return {}
+    head = struct.pack("<16s16sQQQ", b"lambda-modules-1", importlib.util.MAGIC_NUMBER, size, EPOCH, len(index))
+    return {f"{folder}.modules": (b"".join([head, index, *code]), False)}
+
+
+def with_hash(data):
+    return _imp.source_hash(0, data) + data
+
+
 def dumped(code):
     """marshal.dumps, with the same bytes each time.
 
@@ -584,8 +633,11 @@ class Interpreter:
         folders = [self.path(lib, name) for lib in ("lib", "lib64")]
         return next((folder for folder in folders if os.path.isfile(os.path.join(folder, "os.py"))), None)
 
+    def stdlib_in_layer(self):
+        return os.path.relpath(self.stdlib(self.name), self.prefix)  # where it looks: lib64 stays lib64
+
     def files(self):
-        stdlib = os.path.relpath(self.stdlib(self.name), self.prefix)  # where it looks: lib64 stays lib64
+        stdlib = self.stdlib_in_layer()
         tree = read_tree(self.stdlib(self.name), lambda p: UNUSED.match(os.path.basename(p)) or LEFTOVERS.match(os.path.basename(p)))
         files = {f"{stdlib}/{name}": (content, False) for name, (content, _) in tree.items()}
         with open(self.executable, "rb") as file:

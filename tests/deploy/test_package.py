@@ -550,7 +550,7 @@ class LayerWithInterpreter(unittest.TestCase):
         files = read(self.layer)
         stdlib = f"lib/python{VERSION}"
         self.assertEqual([n for n in files if files[n][0] != 0o100644], ["bin/python3", "bootstrap"])
-        for name in ("runtime.py", f"__pycache__/runtime.{TAG}.pyc", f"{stdlib}/os.py", f"{stdlib}/__pycache__/os.{TAG}.pyc"):
+        for name in ("runtime.py", f"__pycache__/runtime.{TAG}.pyc", f"{stdlib}/os.py", f"{stdlib}/__pycache__/os.{TAG}.pyc", f"{stdlib}/.modules"):
             self.assertIn(name, files)
         unused = r"/tests?/|/(site|dist)-packages/|/idlelib/|/ensurepip/|/lib2to3/|/venv/|\d/curses/|dynload/_curses|/sampling/|_remote_debugging|/config-|\.[ah]$|_tkinter|_testcapi|dynload/readline\."
         self.assertEqual([n for n in files if re.search(unused, n)], [])
