@@ -233,9 +233,17 @@ HTTP_EVENT = {
 WAYS = ["make dist", "awslambdaric, compiled", "awslambdaric, as SAM ships it"]
 
 
+def evict(folder):
+    """Have the kernel forget what it has read of the files in a folder, as on a machine that never ran the function."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def real():
-    """Cold starts of functions with the libraries that people use: to `next`, and to the first response."""
+    """Cold starts of functions with the libraries that people use: to `next`, also from a cold disk, and to the first response."""
     event, runs = Event(HTTP_EVENT), []
+    os.sync()  # pages that are not written yet cannot be evicted
     for name in REAL_FUNCTIONS:
         folder = REAL / name
         if name == "heavy" or not (folder / "dist").exists():
@@ -252,15 +260,18 @@ def real():
                 with launch(contender, handler, folder, command) as process:
                     seconds = process.start(), process.first(event)[0]
                     memory = process.memory("VmRSS")
+                evict(folder)
+                with launch(contender, handler, folder, command) as process:
+                    cold_disk = process.start()
             except Failed as failure:
                 failed(failure)
                 runs.remove(run)
                 continue
             if turn:
-                for what, value in zip(("next", "first response", "resident"), (*seconds, memory)):
+                for what, value in zip(("next", "first response", "resident", "next, pages evicted"), (*seconds, memory, cold_disk)):
                     add(f"{name} to {what}", way, value)
     for way in WAYS[1:]:  # what asgi() stands beside is Mangum there
-        for what in "next", "first response", "resident":
+        for what in "next", "first response", "resident", "next, pages evicted":
             if f"FastAPI, asgi() to {what}" in DATA:
                 DATA[f"FastAPI, asgi() to {what}"][way] = DATA[f"FastAPI to {what}"][way]
 
@@ -432,7 +443,8 @@ FRAMINGS = [
     ("5.8 MB event", "5.8 MB, framings", MS, {"Content-Length": 1.05}),
     ("5.8 MB event, peak memory", "5.8 MB, peak, framings", MB, {"Content-Length": 1.05}),
 ]
-REAL_BOUNDS = {"boto3": (0.90, 0.44), "Powertools": (0.87, 0.44), "FastAPI": (0.91, 0.44), "FastAPI, asgi()": (None, None), "pandas": (0.97, 0.44)}
+REAL_BOUNDS = {"boto3": (0.85, 0.44), "Powertools": (0.82, 0.44), "FastAPI": (0.87, 0.44), "FastAPI, asgi()": (None, None), "pandas": (0.97, 0.44)}
+EVICTED_BOUND = 0.82  # for those that import Python code more than libraries in C
 STREAM = [
     ("100 MB streamed in 64 kB chunks", "bytes per second", GB, {"sendall loop": 0.90}),
     ("first byte after the event", "first byte", MS, {}),
@@ -500,6 +512,7 @@ def report():
     machine = re.search(r"(?m)^model name\s*: (.*)", Path("/proc/cpuinfo").read_text() + "\nmodel name: unknown")[1]
     print(f"{time.strftime('%Y-%m-%d')}, {platform.python_implementation()} {platform.python_version()} ({'with' if IS_OPTIMISED else 'without'} profile-guided optimisation), {machine}, {len(CORES)} cores; repeat with `make bench PYTHON=python{sys.version_info[0]}.{sys.version_info[1]}`")
     rows = [(f"{name} to {what}", f"{name} to {what}", MS, dict(zip(WAYS[1:], bounds))) for name, bounds in REAL_BOUNDS.items() for what in ("next", "first response")]
+    rows += [(f"{name} to next, pages evicted", f"{name} to next, pages evicted", MS, {WAYS[1]: EVICTED_BOUND if name in ("boto3", "Powertools", "FastAPI") else None}) for name in REAL_BOUNDS]
     rows += [(f"{name}, resident after it", f"{name} to resident", MB, {}) for name in REAL_BOUNDS]
     table(rows, WAYS, "cold start of", WAYS[0])
     table(BOUNDS, PEERS)
