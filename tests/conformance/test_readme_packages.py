@@ -1,12 +1,16 @@
-"""The README's Python examples that need packages, run as they stand there; tests/miniature/test_readme.py has the others."""
+"""The README's examples and commands that need packages, run as they stand there; tests/miniature/test_readme.py has the others."""
 
 import json
+import os
+import re
+import shutil
+import signal
 import unittest
 
 from functions import FUNCTIONS, INITS
 from handlers import test_web as web
-from miniature import SPLIT
-from miniature.test_readme import TEXT, example
+from miniature import SPLIT, test_readme
+from miniature.test_readme import TEXT, commands, example
 from test_functions import http_event, store
 
 
@@ -49,6 +53,34 @@ class Examples(unittest.TestCase):
         with example("snap", env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as aws:
             aws.restore()
             self.assertEqual(aws.invoke().json, ["close connections", "open them again"])
+
+
+class Commands(unittest.TestCase):
+    """The packages that `pip install` would bring are there."""
+
+    setUpClass = classmethod(test_readme.Commands.setUpClass.__func__)
+    start, run_all = test_readme.Commands.start, test_readme.Commands.run_all
+
+    def test_snap(self):
+        (text,) = (text for text in commands("sh packages") if "snap.handler" in text)
+        pip, line = text.splitlines()
+        self.assertEqual(pip, "pip install --target folder snapshot-restore-py")
+        status, out, err = self.run_all(line)
+        self.assertEqual((status, json.loads(out)), (0, ["close connections", "open them again"]), err)
+
+    @unittest.skipUnless(shutil.which("curl"), "this machine has no curl")
+    def test_app(self):
+        (text,) = (text for text in commands("sh packages") if "app.handler" in text)
+        pip, serve, curl = text.splitlines()
+        self.assertEqual(pip, "pip install --target folder fastapi")
+        with self.start(serve + " PORT=0") as server:
+            try:
+                url = re.search("http[^ ]+", server.stdout.readline())[0].rstrip()
+                status, out, err = self.run_all(curl.replace("http://127.0.0.1:9000", url))
+                self.assertEqual((status, out), (0, "data: 0\n\ndata: 1\n\ndata: 2\n\n"), err)
+            finally:
+                os.killpg(server.pid, signal.SIGINT)
+                server.communicate(timeout=20)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from botocore.validate import ParamValidator
 
 import package
 from miniature import REPO, Lambda
+from miniature.test_readme import commands
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
 
 TOOLS = REPO / "build/conformance/tools"
@@ -178,6 +179,35 @@ class CustomerManagedRuntime(unittest.TestCase):
                     if pattern and isinstance(value, str):
                         self.assertTrue(re.fullmatch(pattern, value), (member, value, pattern))
         self.assertIn("custom", models["lambda"].shape_for("Runtime").enum)
+
+
+class Readme(unittest.TestCase):
+    """README shows what is run here, without its comments, and of app.py each stack by itself."""
+
+    def test_templates(self):
+        for how in "yaml template.yaml", "yaml serverless.yml", "yaml wrapper":
+            (shown,) = commands(how)
+            text = (TEMPLATES / how.split()[1].replace("wrapper", "template.yaml")).read_text()
+            uncommented = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+            lines = [re.sub(" +#.*", "", line) for line in shown.splitlines() if line.strip()]
+            if how == "yaml wrapper":
+                self.assertLessEqual(set(lines), set(uncommented))
+            else:
+                self.assertEqual(lines, uncommented)
+
+    def test_cdk(self):
+        (shown,), (managed,) = commands("py app.py"), commands("py managed.py")
+        text = (TEMPLATES / "app.py").read_text()
+        self.assertLessEqual(set(shown.splitlines()), set(text.splitlines()))
+        for words in 'runtime=lambda_.Runtime("custom")', 'node.default_child.add_property_override(', '"RuntimeConfig"':
+            self.assertIn(words, managed)
+            self.assertIn(words, text)
+
+    def test_managed_runtime(self):
+        (shown,) = commands("sh managed")
+        lines = shown.replace("\\\n    ", "").splitlines()
+        self.assertLessEqual({line for line in lines if line.startswith("aws ")}, set((TEMPLATES / "managed.sh").read_text().splitlines()))
+        self.assertEqual(len(lines), 6)
 
 
 def camel(name):
