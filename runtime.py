@@ -7,9 +7,13 @@ Lambda ends the process: ask the Runtime API for the next invocation, call the h
 event and a context, post the response, the stream or the error. A script that is its own bootstrap
 calls `run(handler)` instead.
 
-"The function" is the user's Lambda function, all its code; "the handler" is the callable in it. "The
-loop" is the coroutine _serve_invocations(), written once; asyncio's is always "the event loop". For
-a plain handler the socket blocks, so that no `await` in the loop ever suspends and asyncio is never
+"The function" is the user's Lambda function, all its code; "the handler" is the callable in it. An
+"answer" is what goes out for an invocation, be it response, stream or error; a "reply" is what the
+Runtime API says to a request. "The context" is a LambdaContext; those of the module contextvars are
+"context variables".
+
+"The loop" is the coroutine _serve_invocations(), written once; asyncio's is always "the event loop".
+For a plain handler the socket blocks, so that no `await` in the loop ever suspends and asyncio is never
 imported. When the handler is async, or first returns something that has to be awaited, an event
 loop is made, and the same coroutine goes on there.
 
@@ -43,8 +47,8 @@ if TYPE_CHECKING:
     Handler = Callable[[Any, "LambdaContext"], Any]
     Headers = dict[str, str]
     Buffer = Union[bytes, bytearray, memoryview]
-    Answer = tuple[int, Headers, Buffer]
-    Frame = tuple[str, int, str, str]
+    Reply = tuple[int, Headers, Buffer]
+    StackFrame = tuple[str, int, str, str]
     ErrorDocument = dict[str, Any]
     SendAnswer = Callable[[], Awaitable[object]]
     Message = dict[str, Any]
@@ -173,9 +177,9 @@ class _Process:
         self.log_identity: "Optional[tuple[int, int]]" = None  # what was behind it at first
         # What is the same for all invocations; _read_function_facts() fills it after init.
         self.function_facts: "tuple[Optional[str], ...]" = ()
-        # The latest invocation, for log records of threads that have no context of their own: it
-        # stays after its end, until the next begins. None before the first, and where several share
-        # the process.
+        # The latest invocation, for log records of threads that have no context variables
+        # of their own: it stays after its end, until the next begins. None before the first, and where
+        # several share the process.
         self.context: "Optional[LambdaContext]" = None
         # The one that the runtime runs on, once it does.
         self.event_loop: "Any" = None
@@ -195,7 +199,7 @@ _process = _Process()
 _this_module = sys.modules[__name__]
 
 # The invocation whose code runs here. It follows the function's tasks, and its threads where
-# Python hands the context on (asyncio.to_thread, contextvars.copy_context).
+# Python hands context variables on (asyncio.to_thread, contextvars.copy_context).
 _current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", default=None)
 
 
@@ -354,8 +358,6 @@ def _part_from_parent(event_loop: "Any") -> None:
     it has a copy of each task: only the code that has forked is to go on in it. A signal that it
     gets would be told to the parent's event loop, too.
     """
-    import _signal
-
     _signal.set_wakeup_fd(-1)
     fileno = getattr(getattr(event_loop, "_selector", None), "fileno", None)
     if fileno is not None:  # else it is another's loop, or polls without an epoll
@@ -373,7 +375,7 @@ def _part_from_parent(event_loop: "Any") -> None:
 async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Handler") -> "Any":
     """Answer one invocation after the other; return the code that the process is to exit with."""
     try:
-        if client.connection.loop is None and _is_async(request_handler):
+        if client.connection.event_loop is None and _is_async(request_handler):
             await _EventLoopNeeded()  # from the start: tasks of the function's import run while `next` waits
         while not _process.is_ending:
             invocation = await client.wait_next_invocation()
@@ -398,7 +400,7 @@ class _EventLoopNeeded:
 
     The yield goes up through all its callers to the send() in _run_loops(). That moves the
     connections to an event loop and steps the same coroutine on there: when this await returns,
-    connection.loop is set.
+    connection.event_loop is set.
     """
 
     def __await__(self) -> "Generator[None, None, None]":
@@ -412,12 +414,12 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     One client begins without an event loop, and suspends once when it needs one. Several begin on
     one event loop.
     """
-    loops: "list[Any]" = [_serve_invocations(client, request_handler) for client in clients]
-    if len(loops) == 1:
+    coroutines: "list[Any]" = [_serve_invocations(client, request_handler) for client in clients]
+    if len(coroutines) == 1:
         try:
             # In a copy of the context variables: all plain invocations share it, and what they
             # set there is not seen by the tasks of the async ones that come later.
-            copy_context().run(loops[0].send, None)
+            copy_context().run(coroutines[0].send, None)
         except StopIteration as end:
             sys.exit(end.value)
     import asyncio
@@ -434,25 +436,25 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             _process.is_ending = True
             if not isinstance(result, _ApiError):  # else another would fare no better
                 _tell_supervisor(_RETIRES)
-            for client, loop in zip(clients, loops):
+            for client, coroutine in zip(clients, coroutines):
                 # One that waits for an event takes none any more; what has come already is served.
                 if client.invocation is None and not client.connection.has_received():
-                    loop.close()
+                    coroutine.close()
         if _process.is_forked_child:
             event_loop.stop()
         elif not is_over:
-            if not any(loop.cr_frame for loop in loops):  # they have ended, or were closed
+            if not any(coroutine.cr_frame for coroutine in coroutines):  # they have ended, or were closed
                 event_loop.stop()
 
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
 
         def abandon(client: "_WorkerClient") -> None:
-            loops[clients.index(client)].close()
+            coroutines[clients.index(client)].close()
             note_end(0)
 
         _DeadlineWatch(event_loop, clients, abandon)
-    for loop in loops:
-        _step_on(event_loop, loop, note_end)
+    for coroutine in coroutines:
+        _step_on(event_loop, coroutine, note_end)
     try:
         event_loop.run_forever()
         if not results:
@@ -473,8 +475,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
                 event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
             # Once more around: a handler that has called stop() may have left an answer to be sent.
             event_loop.run_until_complete(asyncio.sleep(0))
-            for loop in loops:
-                loop.close()  # those whose function has ignored the cancellation
+            for coroutine in coroutines:
+                coroutine.close()  # those whose function has ignored the cancellation
             event_loop.close()
 
 
@@ -501,21 +503,21 @@ def _step_on(event_loop: "Any", coroutine: "Coroutine[Any, Any, Any]", end: "Cal
 
 
 def _get_event_loop() -> "Any":
-    """The loop that the function's module has set up, with its signal handlers, or a new one."""
+    """The event loop that the function's module has set up, with its signal handlers, or a new one."""
     import asyncio
     import warnings
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            loop = asyncio.get_event_loop()
-        if not (loop.is_closed() or loop.is_running()):
-            return loop
+            event_loop = asyncio.get_event_loop()
+        if not (event_loop.is_closed() or event_loop.is_running()):
+            return event_loop
     except (RuntimeError, DeprecationWarning):
         pass
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
+    event_loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(event_loop)
+    return event_loop
 
 
 # ---- One invocation --------------------------------------------------------------------------
@@ -532,14 +534,14 @@ async def handle_event_request(
     Error trackers replace this function in the module, so the loop looks its name up for each
     invocation; what they put there wraps the handler, too, that it passes on, and sees what that
     raises: the failure of a coroutine or stream is shown to it (_show_failure). On an event loop the
-    function's code runs in a task and a context of its own, so that neither its context variables
-    nor a cancellation reach another invocation. The answer is posted outside of that task, where
+    function's code runs in a task with context variables of its own, so that neither they nor a
+    cancellation reach another invocation. The answer is posted outside of that task, where
     nothing of the function's can cancel it.
     """
     if invocation.arguments is not None:
         request_handler(*invocation.arguments)  # _show_failure()'s: it raises
         return
-    event_loop = lambda_runtime_client.connection.loop
+    event_loop = lambda_runtime_client.connection.event_loop
     send_answer: "Any" = None
     if event_loop is None:
         send_answer = await _call_function(request_handler, invocation)
@@ -573,9 +575,9 @@ async def _call_function(request_handler: "Handler", invocation: "_Invocation") 
             del event  # a large one is not kept while its response is made
             return invocation.response(result)
         answering: "Awaitable[SendAnswer]" = invocation.answer(result)
-        if _has(kind, "__await__", "__aiter__") and invocation.client.connection.loop is None:
+        if _has(kind, "__await__", "__aiter__") and invocation.client.connection.event_loop is None:
             await _EventLoopNeeded()  # the connection then is on one
-            event_loop: "Any" = invocation.client.connection.loop
+            event_loop: "Any" = invocation.client.connection.event_loop
             answering = event_loop.create_task(answering)
         send_answer = await answering
         if invocation.failure is not None:
@@ -628,8 +630,8 @@ class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
-    `answer()` chooses between the first two. Each returns a function that sends the answer, or of
-    a stream what is left, its end. handle_event_request() calls that one outside of the function's
+    `answer()` chooses among them. Each returns a function that sends the answer, or of a stream
+    what is left, its end. handle_event_request() calls that one outside of the function's
     task, and it goes through a method of the client that an error tracker may have wrapped.
     """
 
@@ -682,7 +684,7 @@ class _Invocation:
     async def answer(self, result: "Any") -> "SendAnswer":
         """Await what the handler has returned, if it has to be awaited; respond with it or stream it.
 
-        The type decides and not the object: the attributes of a `dict` subclass may answer
+        The type decides and not the object: the attributes of a `dict` subclass may claim
         everything, `__await__` included.
         """
         try:
@@ -699,9 +701,10 @@ class _Invocation:
         data, content_type = value, "application/unknown"
         if not isinstance(value, bytes):
             data, content_type = _response_json(value), "application/json"
-        return self.result(data, content_type)
+        return self.sender_of(data, content_type)
 
-    def result(self, data: "Union[Buffer, _ResponseStream]", content_type: str) -> "SendAnswer":
+    def sender_of(self, data: "Union[Buffer, _ResponseStream]", content_type: str) -> "SendAnswer":
+        """What posts a response, or the end of a stream."""
         post, invocation_id = self.client.post_invocation_result, self.invocation_id
         return lambda: post(self.request_id, data, content_type, invocation_id)
 
@@ -715,18 +718,18 @@ class _Invocation:
         try:
             is_exchange = isinstance(result, _AsgiExchange)
             await (result.stream(stream) if is_exchange else _write_chunks(result, stream))
-        except _HungUp:
+        except _StreamCutOff:
             pass  # the stream says so at its end
         except BaseException as exception:
             return self.error(exception, stream if stream.has_begun else None)
-        return self.result(stream, "application/octet-stream")
+        return self.sender_of(stream, "application/octet-stream")
 
     def error(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> "SendAnswer":
         """An error response, or the end of a stream that has failed."""
         self.failure = exception
-        return lambda: self.fail(exception, stream)
+        return lambda: self.post_error(exception, stream)
 
-    async def fail(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> None:
+    async def post_error(self, exception: BaseException, stream: "Optional[_ResponseStream]" = None) -> None:
         """Log an exception and post it; a SystemExit then ends the process."""
         self.failure = None
         # issubclass(), since isinstance() asks the object, which may be hostile, for its class.
@@ -847,7 +850,7 @@ def asgi(
     """A handler that serves HTTP events with an ASGI application: FastAPI, Starlette, Django, ….
 
     `root_path` is the path at which clients see the application; None takes the stage that the
-    URL of an API Gateway begins with. `streaming` says whether answers are streamed; None streams
+    URL of an API Gateway begins with. `streaming` says whether responses are streamed; None streams
     those of function URLs, whose InvokeMode has to be RESPONSE_STREAM. The application's lifespan
     starts with the process, as part of init, and ends with it. The event and the context are in
     the scope, as `aws.event` and `aws.context`. Any other event raises ValueError.
@@ -871,35 +874,35 @@ def wsgi(
         if request.is_from_function_url if streaming is None else streaming:
             return chunks
         head, *body = chunks
-        return request.make_answer(head, b"".join(body))
+        return request.make_response(head, b"".join(body))
 
     return handler
 
 
 class _HttpRequest:
-    """The request in an HTTP event, and how its answer has to look. Raises ValueError."""
+    """The request in an HTTP event, and how its response has to look. Raises ValueError."""
 
     def __init__(self, event: "Any", root_path: "Optional[str]") -> None:
         from urllib.parse import quote, unquote_to_bytes, urlencode
 
         event = event if isinstance(event, dict) else {}
-        context = event.get("requestContext")
-        context = context if isinstance(context, dict) else {}
-        self.is_format_2 = "http" in context
-        self.is_from_load_balancer = "elb" in context
+        request_context = event.get("requestContext")
+        request_context = request_context if isinstance(request_context, dict) else {}
+        self.is_format_2 = "http" in request_context
+        self.is_from_load_balancer = "elb" in request_context
         # Whether a load balancer sends, and so expects, several values for a field.
         self.has_multiple_values = "multiValueHeaders" in event
         if self.is_format_2:
-            self.method, path = context["http"]["method"], event.get("rawPath")
+            self.method, path = request_context["http"]["method"], event.get("rawPath")
             self.query = event.get("rawQueryString") or ""
-            self.client = context["http"].get("sourceIp")
+            self.client = request_context["http"].get("sourceIp")
         elif "httpMethod" in event:
             self.method, path = event["httpMethod"], event.get("path")
             query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
             # API Gateway has decoded names and values, a load balancer leaves them as they came.
             safe = "%+=/?:@!$'()*,;" if self.is_from_load_balancer else ""
             self.query = urlencode(query, doseq=True, safe=safe)
-            self.client = (context.get("identity") or {}).get("sourceIp")
+            self.client = (request_context.get("identity") or {}).get("sourceIp")
         else:
             raise ValueError(
                 "not an HTTP event: asgi() and wsgi() take those of function URLs, HTTP APIs, REST APIs "
@@ -926,7 +929,7 @@ class _HttpRequest:
         if self.is_from_load_balancer:  # it has added the address that it saw
             self.client = fields.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
         self.scheme = "http" if fields.get("x-forwarded-proto") == "http" else "https"
-        domain = context.get("domainName") or ""
+        domain = request_context.get("domainName") or ""
         host, _, port = (fields.get("host") or domain).rpartition(":")
         if not port.isdecimal():
             host, port = f"{host}:{port}" if host else port, fields.get("x-forwarded-port", "")
@@ -936,7 +939,7 @@ class _HttpRequest:
         # Only events of HTTP APIs have a "version", in both formats. Their path begins with the
         # stage, even where the path that the client asked for did not; a REST API's never does.
         # Clients see it in the URL unless the domain is the owner's own.
-        stage = context.get("stage") or "$default"
+        stage = request_context.get("stage") or "$default"
         stage = "" if stage == "$default" else f"/{stage}"
         path = _without_prefix(path or "/", stage if event.get("version") else "")
         if root_path is None:
@@ -1024,8 +1027,8 @@ class _HttpRequest:
             head["headers"]["".join(c.upper() if number >> i & 1 else c for i, c in letters)] = cookie
         return head
 
-    def make_answer(self, head: "dict[str, Any]", body: bytes) -> "dict[str, Any]":
-        """A whole answer. What is not UTF-8, and so cannot be in JSON, goes as base64."""
+    def make_response(self, head: "dict[str, Any]", body: bytes) -> "dict[str, Any]":
+        """A whole response. What is not UTF-8, and so cannot be in JSON, goes as base64."""
         try:
             return {**head, "body": body.decode(), "isBase64Encoded": False}
         except UnicodeDecodeError:
@@ -1045,7 +1048,7 @@ class _AsgiHandler:
     def __init__(self, app: "AsgiApp", root_path: "Optional[str]", streaming: "Optional[bool]") -> None:
         self.app, self.root_path, self.streaming = app, root_path, streaming
         self.state: "dict[str, Any]" = {}  # what the lifespan leaves for the requests
-        self.contextvars = copy_context()  # the module's: the lifespan belongs to no invocation
+        self.variables = copy_context()  # the module's: the lifespan belongs to no invocation
         self.lifespan: "Any" = None  # the task that it lives in
         self.started: "Any" = None  # a future: the application is ready, or why it is not
         self.ending: "Any" = None  # a future: done when the process ends
@@ -1070,7 +1073,7 @@ class _AsgiHandler:
         if self.started is None:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), event_loop.create_future()
-            self.lifespan = self.contextvars.run(event_loop.create_task, self.live())
+            self.lifespan = self.variables.run(event_loop.create_task, self.live())
         try:
             await asyncio.shield(self.started)
         except Exception:
@@ -1114,7 +1117,7 @@ class _AsgiHandler:
         except Exception as exception:
             if failure is not None or started.done():
                 failure = exception
-            # Else it raised before it answered the startup: by the ASGI specification that means
+            # Else it raised before it completed the startup: by the ASGI specification that means
             # that it does not support lifespan.
         finally:
             if started.done():
@@ -1159,57 +1162,58 @@ class _AsgiExchange:
             # Starlette raises after its page that tells of the error, and a background task may
             # have failed: there is a response all the same.
             _log_exception(exception, context.aws_request_id or "")
-        return self.request.make_answer(self.head or {}, b"".join(chunks))
+        return self.request.make_response(self.head or {}, b"".join(chunks))
 
     async def stream(self, stream: "_ResponseStream") -> None:
         """Run the application; what it sends goes out at once."""
         import asyncio
 
-        connection, disconnected, lock = stream.connection, asyncio.Event(), asyncio.Lock()
+        connection, lock = stream.connection, asyncio.Lock()
+        over = asyncio.Event()  # the response is complete, or cut off: receive() says http.disconnect
 
         def look() -> None:
-            """The socket can be read: Lambda has hung up, or answers early."""
-            connection.loop.remove_reader(connection.sock)
+            """The socket can be read: Lambda has hung up, or replies early."""
+            connection.event_loop.remove_reader(connection.sock)
             try:
-                answer = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+                data = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
             except OSError:
-                answer = b""
-            if not answer:
-                disconnected.set()
+                data = b""
+            if not data:
+                over.set()
 
         async def write(data: "Buffer") -> None:
             async with lock:  # tasks of the application may send at once
                 try:
-                    if stream.is_cut_off or disconnected.is_set():
-                        raise _HungUp
+                    if stream.is_cut_off or over.is_set():
+                        raise _StreamCutOff
                     if not stream.has_begun:
                         await stream.write(_response_json(self.head), is_metadata=True)
-                        connection.loop.add_reader(connection.sock, look)
+                        connection.event_loop.add_reader(connection.sock, look)
                     if data:
                         await stream.write(data)
-                except _HungUp as hang_up:
-                    disconnected.set()
-                    raise OSError("Lambda has hung up: nobody reads the response") from hang_up
+                except _StreamCutOff as cut_off:
+                    over.set()
+                    raise OSError("Lambda has hung up: nobody reads the response") from cut_off
 
         try:
-            await self.run(write, disconnected)
+            await self.run(write, over)
         except Exception as exception:
-            if not _is_of_hang_up(exception):
+            if not _comes_of_cut_off(exception):
                 raise
         finally:
             if stream.has_begun:
-                connection.loop.remove_reader(connection.sock)
+                connection.event_loop.remove_reader(connection.sock)
 
-    async def run(self, write: "Callable[[Buffer], Awaitable[None]]", disconnected: "Any") -> None:
+    async def run(self, write: "Callable[[Buffer], Awaitable[None]]", over: "Any") -> None:
         """Run the application. Raises what it does, and RuntimeError if it leaves its response incomplete."""
         body: "Optional[bytes]" = self.request.body
 
         async def receive() -> "Message":
             nonlocal body
-            if body is not None and not disconnected.is_set():
+            if body is not None and not over.is_set():
                 data, body = body, None
                 return {"type": "http.request", "body": data, "more_body": False}
-            await disconnected.wait()
+            await over.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: "Message") -> None:
@@ -1222,23 +1226,23 @@ class _AsgiExchange:
                 await write(data if self.request.method != "HEAD" else b"")
                 if not message.get("more_body"):
                     self.is_complete = True
-                    disconnected.set()
+                    over.set()
             else:
                 raise RuntimeError(f"the ASGI application sent {kind!r}, which cannot come here")
 
         await self.app(self.scope, receive, send)
-        if not self.is_complete and not disconnected.is_set():
+        if not self.is_complete and not over.is_set():
             raise RuntimeError("the ASGI application has returned before its response was complete")
 
 
-def _is_of_hang_up(exception: BaseException) -> bool:
+def _comes_of_cut_off(exception: BaseException) -> bool:
     """Whether an application raises because its client is gone."""
     chain = [exception]  # and the members of groups; frameworks make circles of it
     for each in chain:
         for inner in (each.__cause__, each.__context__, *getattr(each, "exceptions", ())):
             if inner is not None and inner not in chain:
                 chain.append(inner)
-    return any(isinstance(each, _HungUp) for each in chain)
+    return any(isinstance(each, _StreamCutOff) for each in chain)
 
 
 def _run_wsgi(
@@ -1434,7 +1438,7 @@ def _is_async(handler: object) -> bool:
     while isinstance(handler, partial):
         handler = handler.func  # type: ignore[attr-defined]
     # __class__ and not type(): a decorator's proxy (wrapt) has that of the function in it. Attributes
-    # of other objects are not asked for: a handler with a __getattr__ may answer anything.
+    # of other objects are not asked for: a handler with a __getattr__ may claim anything.
     if handler.__class__.__name__ not in ("function", "method", "cython_function_or_method"):
         handler = type(handler).__call__
     code: "Any" = getattr(handler, "__code__", None)
@@ -1445,7 +1449,7 @@ def _is_async(handler: object) -> bool:
 def _has(kind: type, *names: str) -> bool:
     """Whether a type has one of these methods, looked for where the interpreter looks.
 
-    hasattr() would ask an object's own attributes, and of a type its metaclass: both may answer anything.
+    hasattr() would ask an object's own attributes, and of a type its metaclass: both may claim anything.
     """
     return any(name in vars(base) for base in kind.__mro__ for name in names)
 
@@ -1542,10 +1546,11 @@ class _ImportHook:
 
 
 def _prepare_for_children() -> None:
-    """Have children that multiprocessing does not fork find this module, wherever it lies.
+    """Let children that multiprocessing starts anew, and does not fork, import this module.
 
-    They get sys.path, and run the main script again: of a function that bootstrap has started
-    there is none. The folder comes last there, so that a `runtime` of the function's own is found.
+    Such a child is told its parent's sys.path and main script, and runs the script again. This
+    file's folder is not on sys.path: it is added as the last, behind a `runtime` of the function's
+    own. And bootstrap has no script: main() has put this file in its place, which is left out here.
     """
     spawn: "Any" = sys.modules["multiprocessing.spawn"]
     get_preparation_data = getattr(spawn, "get_preparation_data", None)
@@ -1756,8 +1761,9 @@ def _to_json(value: "Any") -> str:
     """JSON as awslambdaric writes it: UTF-8 unescaped, NaN, and a Decimal's exact digits.
 
     The C encoder would write a named tuple as a list; awslambdaric writes an object. So it gets
-    values of the built-in types only: marshal, which takes no others and is faster than any loop,
-    tells whether a value is made of them (20 % more time). Any other value is rebuilt first.
+    values of the built-in types only: marshal, which takes no subclasses and is faster than a loop in
+    Python, tells whether a value is made of them (20 % more time). Any other value is rebuilt first,
+    and so is one with bytes or sets in it, which marshal takes and the encoder refuses.
     """
     try:
         inner: "Any" = value
@@ -1887,13 +1893,13 @@ def _message_of(exception: object) -> str:
         return "<exception str() failed>"
 
 
-def _frames(traceback: "Optional[TracebackType]") -> "list[Frame]":
-    """File, line, function and source line of each call, without the runtime's own.
+def _stack_frames(traceback: "Optional[TracebackType]") -> "list[StackFrame]":
+    """File, line, function and source line of each call in a traceback, without the runtime's own.
 
     `traceback` is not imported: out of file descriptors, its import and its look at the source
     fail, and the error has to be reported all the same.
     """
-    frames: "list[Frame]" = []
+    stack: "list[StackFrame]" = []
     while traceback is not None:
         frame, line = traceback.tb_frame, traceback.tb_lineno
         file = frame.f_code.co_filename
@@ -1905,15 +1911,15 @@ def _frames(traceback: "Optional[TracebackType]") -> "list[Frame]":
                 source = "" if file == "<string>" else linecache.getline(file, line, frame.f_globals).strip()
             except BaseException:  # the module may be the function's own
                 source = ""
-            frames.append((file, line, frame.f_code.co_name, source))
+            stack.append((file, line, frame.f_code.co_name, source))
         traceback = traceback.tb_next
-    return frames
+    return stack
 
 
-def _format_frames(frames: "list[Frame]") -> "list[str]":
-    """The frames as Python prints them: of a frame that repeats, the first three."""
+def _format_stack(stack: "list[StackFrame]") -> "list[str]":
+    """A stack as Python prints it: of a call that repeats, the first three."""
     trace, times = [], 0
-    for frame, following in zip(frames, [*frames[1:], None]):
+    for frame, following in zip(stack, [*stack[1:], None]):
         file, line, name, source = frame
         times += 1
         if times <= 3:
@@ -1933,13 +1939,13 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     has said are its `notes`, and those that an exception group holds its `exceptions`.
     """
     fault = exception if isinstance(exception, _Fault) else None
-    frames = _frames(exception.__traceback__)
+    stack = _stack_frames(exception.__traceback__)
     # The empty ones keep awslambdaric's order; update() fills them.
     document: "ErrorDocument" = {"errorMessage": "", "errorType": "", "requestId": request_id}
-    document.update(_describe_chain(exception, frames, set(), 0))
+    document.update(_describe_chain(exception, stack, set(), 0))
     if fault:
         document.update(errorType=fault.error_type, stackTrace=fault.trace)
-    return document, _xray_cause(document, frames, is_fault=fault is not None)
+    return document, _xray_cause(document, stack, is_fault=fault is not None)
 
 
 # How much of an exception's chain and groups the document holds. A chain may be a circle, and as
@@ -1951,7 +1957,7 @@ _MOST_EXCEPTIONS = 30
 
 
 def _describe_chain(
-    exception: BaseException, frames: "list[Frame]", seen: "set[int]", depth: int
+    exception: BaseException, stack: "list[StackFrame]", seen: "set[int]", depth: int
 ) -> "ErrorDocument":
     """What is told of an exception, of those in it and of those that it came from."""
     links: "list[ErrorDocument]" = []
@@ -1960,7 +1966,7 @@ def _describe_chain(
         link: "ErrorDocument" = {
             "errorMessage": _message_of(exception),
             "errorType": type(exception).__name__,
-            "stackTrace": _format_frames(frames),
+            "stackTrace": _format_stack(stack),
         }
         if links:
             links[-1]["cause"] = link
@@ -1971,15 +1977,15 @@ def _describe_chain(
         members = []
         for member in _members_of(exception)[:_MOST_IN_GROUP] if depth < _DEEPEST_GROUP else ():
             if id(member) not in seen and len(seen) < _MOST_EXCEPTIONS:
-                members.append(_describe_chain(member, _frames(member.__traceback__), seen, depth + 1))
+                members.append(_describe_chain(member, _stack_frames(member.__traceback__), seen, depth + 1))
         if members:
             link["exceptions"] = members
-        # "raise from" suppresses the context, with None for a cause too.
+        # "raise from" suppresses __context__, with None for a cause too.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
         is_full = len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS
         if cause is None or id(cause) in seen or is_full:
             return links[0]
-        exception, frames = cause, _frames(cause.__traceback__)
+        exception, stack = cause, _stack_frames(cause.__traceback__)
 
 
 def _members_of(exception: BaseException) -> "list[BaseException]":
@@ -1990,7 +1996,7 @@ def _members_of(exception: BaseException) -> "list[BaseException]":
 
 
 def _list_of(exception: BaseException, name: str) -> "list[Any]":
-    """A list or tuple that an exception has under this name; empty where its class answers otherwise."""
+    """A list or tuple that an exception has under this name; empty where its class claims something else."""
     try:
         value = getattr(exception, name, ())
         return list(value) if isinstance(value, (list, tuple)) else []
@@ -1998,18 +2004,18 @@ def _list_of(exception: BaseException, name: str) -> "list[Any]":
         return []
 
 
-def _xray_cause(document: "ErrorDocument", frames: "list[Frame]", is_fault: bool) -> str:
+def _xray_cause(document: "ErrorDocument", stack: "list[StackFrame]", is_fault: bool) -> str:
     """What X-Ray shows of an error, as a header value: JSON in ASCII."""
     try:
         working_directory = os.getcwd()
     except OSError:
         working_directory = ""
     error_type = "LambdaValidationError" if is_fault else document["errorType"]
-    stack = [{"label": name, "path": file, "line": line} for file, line, name, _ in frames]
+    labels = [{"label": name, "path": file, "line": line} for file, line, name, _ in stack]
     cause = {
         "working_directory": working_directory,
-        "exceptions": [{"message": document["errorMessage"], "type": error_type, "stack": stack}],
-        "paths": list(dict.fromkeys(file for file, *_ in frames)),
+        "exceptions": [{"message": document["errorMessage"], "type": error_type, "stack": labels}],
+        "paths": list(dict.fromkeys(file for file, *_ in stack)),
     }
     return "".join(_make_encoder(_json.encode_basestring_ascii)(cause, 0))
 
@@ -2060,7 +2066,7 @@ _JSON_FRAME = 0xA55A0002
 
 
 def _log(text: str, frame_type: int = _TEXT_FRAME) -> None:
-    """Write to the function's log: in a frame where Lambda gave a descriptor for them.
+    """Write to the function's log: in a frame of its own where Lambda gave a descriptor for frames.
 
     Straight to the descriptor: the function may have replaced or closed sys.stdout.
     """
@@ -2463,7 +2469,7 @@ class LambdaRuntimeClient:
         fields = {_ERROR_TYPE: "Runtime.AfterRestoreError", "Content-Type": "application/json"}
         self._call_once("POST", f"{_RESTORE}/error", fields, _document_bytes(restore_error_data))
 
-    def _post(self, path: str, fields: str, body: "Buffer") -> "Coroutine[Any, Any, Answer]":
+    def _post(self, path: str, fields: str, body: "Buffer") -> "Coroutine[Any, Any, Reply]":
         head = self.connection.request_head("POST", path, f"{fields}Content-Length: {len(body)}\r\n")
         return self.connection.exchange(head, body, path)
 
@@ -2477,18 +2483,18 @@ class LambdaRuntimeClient:
         try:
             once.request(method, connection.prefix + path, body, fields)
             response = once.getresponse()
-            answer = response.read()
+            reply = response.read()
         except (OSError, http.client.HTTPException) as exception:
             raise _ApiError(f"{method} {path}: {exception}") from None
         finally:
             once.close()
         if response.status >= 300:
-            raise _ApiError(f"{method} {path} was answered {response.status} {answer[:200]!r}")
+            raise _ApiError(f"{method} {path} was answered {response.status} {reply[:200]!r}")
 
 
-def _judge_refusal(path: str, status: int, answer: "Buffer") -> None:
+def _judge_refusal(path: str, status: int, reply: "Buffer") -> None:
     """A post was not accepted: the process ends after a 5xx; else it is a line in the log."""
-    problem = f"POST {path} was answered {status} {bytes(answer[:200])!r}"
+    problem = f"POST {path} was answered {status} {bytes(reply[:200])!r}"
     if status >= 500:  # "container error": the runtime has to exit promptly
         raise _ApiError(problem)
     _note(problem)  # Lambda has told its caller, and goes on
@@ -2521,7 +2527,7 @@ def _field_value(text: str) -> str:
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
-class _HungUp(Exception):
+class _StreamCutOff(Exception):
     """The response stream can carry no more: the API hung up, or a chunk was only half sent."""
 
 
@@ -2553,7 +2559,7 @@ class _ResponseStream:
         )
 
     def write_now(self, data: "Buffer") -> "Buffer":
-        """Send a small chunk that is not the first; return what the kernel has not taken. Raises _HungUp.
+        """Send a small chunk that is not the first; return what the kernel has not taken. Raises _StreamCutOff.
 
         A third of write()'s cost: in one piece, and without coroutines in coroutines.
         """
@@ -2571,7 +2577,7 @@ class _ResponseStream:
         return chunk[sent:]
 
     async def write(self, data: "Buffer", is_metadata: bool = False) -> None:
-        """Send a chunk; return when the kernel has taken it. Raises _HungUp."""
+        """Send a chunk; return when the kernel has taken it. Raises _StreamCutOff."""
         head = b"" if self.has_begun else self._begin(is_metadata)
         # Eight NULs end the metadata. They are a chunk of their own, as AWS's clients send them:
         # cargo-lambda's emulator looks for that.
@@ -2589,14 +2595,14 @@ class _ResponseStream:
         self.is_cut_off = True
         self.connection.is_idle = False
         if _is_our_own(exception):
-            raise _HungUp from None
+            raise _StreamCutOff from None
         raise exception
 
     async def end(self, trailers: bytes = b"") -> None:
-        """Send the last chunk, which is empty, and read the answer."""
+        """Send the last chunk, which is empty, and read the reply."""
         try:
             if self.is_cut_off:
-                raise _HungUp
+                raise _StreamCutOff
             head = b"" if self.has_begun else self._begin(is_metadata=False)
             await self.send(head + b"0\r\n" + trailers + b"\r\n")
             try:
@@ -2605,14 +2611,14 @@ class _ResponseStream:
                 self.connection.is_idle = False
                 if not _is_our_own(exception):
                     raise
-                raise _HungUp from None
-        except _HungUp:
+                raise _StreamCutOff from None
+        except _StreamCutOff:
             reason = "the Runtime API hung up, or a chunk was interrupted"
             _note(f"the response stream of {self.request_id} was cut off: {reason}")
             return
-        status, _, answer = await self.connection.read_answer(data)
+        status, _, reply = await self.connection.read_reply(data)
         if status >= 300:
-            _judge_refusal(self.path, status, answer)
+            _judge_refusal(self.path, status, reply)
 
 
 # ---- The Runtime API client: HTTP ------------------------------------------------------------
@@ -2620,22 +2626,22 @@ class _ResponseStream:
 # Theory of operation. A connection carries one request at a time and is in one of four states:
 #
 #   closed     there is no socket: at first, and after close(). open() makes it idle.
-#   idle       `is_idle`, and no request under way: the last answer was read to its end and allows
+#   idle       `is_idle`, and no request under way: the last reply was read to its end and allows
 #              another request. exchange() and the head of a stream begin here.
-#   busy       a request has been sent and its answer is awaited. `is_idle` is not cleared for
-#              that, since nothing else uses the connection meanwhile. It stays True after an
-#              answer that keeps the connection open; any other answer or a cut makes it spent.
+#   busy       a request has been sent and its reply is awaited. `is_idle` is not cleared for
+#              that, since nothing else uses the connection meanwhile. It stays True after a
+#              reply that keeps the connection open; any other reply or a cut makes it spent.
 #   spent      a socket, and not `is_idle`; nothing may be sent on it: a chunk was cut, the API has
 #              said that it closes, or bytes came that nobody asked for. open() replaces it.
 #
 # Without an event loop the socket blocks and the coroutines never suspend: a `recv()` for the
 # next invocation waits for hours, frozen with the process. move_to() an event loop makes it
-# non-blocking, and the coroutines wait on the loop's futures.
+# non-blocking, and the coroutines wait on the event loop's futures.
 #
-# There are two parsers, because all of Lambda's answers look alike and a strict parser in Python
+# There are two parsers, because all of Lambda's replies look alike and a strict parser in Python
 # takes as long as the rest of the loop. _parse_usual_head() takes heads made of status lines and
 # field names that the strict one has found sound before, and nothing else; _take_usual_body() a
-# body that has come with its head, as a whole. read_answer() and read_body() take whatever RFC
+# body that has come with its head, as a whole. read_reply() and read_body() take whatever RFC
 # 9112 allows, and refuse the rest. Measured on a round trip of 30 us: with the strict one alone it
 # takes twice that, with one parser for both 6 us more. Recognising a 202 to a post by its bytes
 # saves 2.7 us more. The cheap look before each request, _can_be_reused(), saves 2 us.
@@ -2663,7 +2669,7 @@ class _Connection:
         self.host_field = f"Host: {host}:{self.port}\r\n"
         self.resolved: "list[Any]" = []  # what getaddrinfo() gave for the host
         self.sock: "Any" = None
-        self.loop: "Any" = None
+        self.event_loop: "Any" = None
         self.is_idle = False
         self.cookie = b""  # tells the socket from any other that the function may have put in its place
         # The last 202 to a post, byte for byte. Of the same second, the next one is the same.
@@ -2671,7 +2677,7 @@ class _Connection:
 
     def move_to(self, event_loop: "Any") -> None:
         """Wait on the event loop from now on, instead of blocking."""
-        self.loop = event_loop
+        self.event_loop = event_loop
         if self.sock is not None:
             self.sock.setblocking(False)
 
@@ -2706,7 +2712,7 @@ class _Connection:
             raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
         self.cookie = self._read_cookie()
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        self.sock.setblocking(self.loop is None)
+        self.sock.setblocking(self.event_loop is None)
         self.is_idle = True
 
     def _read_cookie(self) -> bytes:
@@ -2729,7 +2735,7 @@ class _Connection:
     def is_idle_and_open(self) -> bool:
         """Whether a request can be sent: the API has not hung up, and nothing came unasked.
 
-        What came when nothing was asked for is no answer to what is asked next (RFC 9112, 9.2).
+        What came when nothing was asked for is no reply to what is asked next (RFC 9112, 9.2).
         """
         if not self._can_be_reused():
             return False
@@ -2771,33 +2777,33 @@ class _Connection:
     def request_head(self, method: str, path: str, fields: str = "") -> bytes:
         return f"{method} {self.prefix}{path} HTTP/1.1\r\n{self.host_field}{fields}\r\n".encode("ascii")
 
-    async def exchange(self, head: bytes, body: "Buffer" = b"", posted_to: str = "") -> "Answer":
-        """Send a request; return status, header fields and body of its answer. Raises _ApiError.
+    async def exchange(self, head: bytes, body: "Buffer" = b"", posted_to: str = "") -> "Reply":
+        """Send a request; return status, header fields and body of its reply. Raises _ApiError.
 
-        Of a post to `posted_to`, a path, an answer that is no success is judged.
+        Of a post to `posted_to`, a path, a reply that is no success is judged.
 
-        Where the kept connection turns out to be closed before the first byte of an answer, the
+        Where the kept connection turns out to be closed before the first byte of a reply, the
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
         # A GET without an event loop comes right behind the post before it, and no handler has run
         # since; the first one comes behind the import.
-        has_function_run = bool(body) or self.loop is not None or not self.usual_202
+        has_function_run = bool(body) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
             if not is_reused:
                 self.open()
             try:
-                if self.loop is None and len(body) < _RECEIVE and not _process.is_forked_child:
+                if self.event_loop is None and len(body) < _RECEIVE and not _process.is_forked_child:
                     self.sock.sendall(head + body, _NO_SIGNAL)  # 2 us less than send()
                 else:
                     await self.send(head, body)
             except OSError as exception:
                 if not _is_our_own(exception):
                     raise
-                # The API may have answered (413) and hung up before it had read all.
+                # The API may have replied (413) and hung up before it had read all.
             try:
-                data = self.sock.recv(_RECEIVE) if self.loop is None else await self.receive()
+                data = self.sock.recv(_RECEIVE) if self.event_loop is None else await self.receive()
             except OSError as exception:
                 if not _is_our_own(exception):
                     raise
@@ -2805,25 +2811,25 @@ class _Connection:
             if data:
                 break
             if not is_reused:
-                raise _ApiError("closed the connection without an answer")
+                raise _ApiError("closed the connection without a reply")
             is_reused = False
         if data == self.usual_202:
             return 202, {}, b""
         usual = _parse_usual_head(data)
         if usual is None:
-            answer = await self.read_answer(data)
+            reply = await self.read_reply(data)
         else:
             status, headers, rest = usual
             whole = _take_usual_body(headers, rest)
             if whole is None:
-                answer = status, headers, await self.read_body(status, headers, bytearray(rest))
+                reply = status, headers, await self.read_body(status, headers, bytearray(rest))
             else:
-                answer = status, headers, whole
+                reply = status, headers, whole
                 if status == 202:
                     self.usual_202 = data
-        if posted_to and answer[0] >= 300:
-            _judge_refusal(posted_to, answer[0], answer[2])
-        return answer
+        if posted_to and reply[0] >= 300:
+            _judge_refusal(posted_to, reply[0], reply[2])
+        return reply
 
     async def send(self, *parts: "Buffer") -> None:
         """Send all parts, in one call to the kernel where it takes them: no small packets."""
@@ -2836,7 +2842,7 @@ class _Connection:
             try:
                 sent = self.sock.sendmsg(rest, (), _NO_SIGNAL)
             except BlockingIOError:
-                await self._wait_for(self.loop.add_writer, self.loop.remove_writer)
+                await self._wait_for(self.event_loop.add_writer, self.event_loop.remove_writer)
                 continue
             while rest and sent >= len(rest[0]):
                 sent -= len(rest.pop(0))
@@ -2850,18 +2856,18 @@ class _Connection:
                 return self.sock.recv(_RECEIVE)  # type: ignore[no-any-return]
             except BlockingIOError:
                 pass
-            await self._wait_for(self.loop.add_reader, self.loop.remove_reader)
+            await self._wait_for(self.event_loop.add_reader, self.event_loop.remove_reader)
 
     async def receive_more(self) -> bytes:
-        """receive() in the middle of an answer. Raises _ApiError when there is no more."""
+        """receive() in the middle of a reply. Raises _ApiError when there is no more."""
         data = await self.receive()
         if not data:
-            raise _ApiError("closed the connection in the middle of an answer")
+            raise _ApiError("closed the connection in the middle of a reply")
         return data
 
     async def _wait_for(self, add: "Any", remove: "Any") -> None:
         """Wait until the socket can be read or written: add_reader or add_writer, and its opposite."""
-        future = self.loop.create_future()
+        future = self.event_loop.create_future()
         add(self.sock, future.set_result, None)
         try:
             await future
@@ -2874,18 +2880,18 @@ class _Connection:
         Where the next event is already here when it is asked for, nothing in an invocation has to
         wait for anything: one connection would keep the event loop to itself for seconds.
         """
-        future = self.loop.create_future()
+        future = self.event_loop.create_future()
         if seconds:
-            self.loop.call_later(seconds, future.set_result, None)
+            self.event_loop.call_later(seconds, future.set_result, None)
         else:
-            self.loop.call_soon(future.set_result, None)
+            self.event_loop.call_soon(future.set_result, None)
         await future
 
-    async def read_answer(self, data: bytes) -> "Answer":
-        """Read the answer that begins with `data`, by RFC 9112, sections 4 to 7. Raises _ApiError."""
+    async def read_reply(self, data: bytes) -> "Reply":
+        """Read the reply that begins with `data`, by RFC 9112, sections 4 to 7. Raises _ApiError."""
         rest = bytearray(data)
         status = 100
-        while status < 200:  # 1xx answers precede the one that counts
+        while status < 200:  # 1xx replies precede the one that counts
             status, self.is_idle, headers = _parse_head(await self._take_lines(rest))
         return status, headers, await self.read_body(status, headers, rest)
 
@@ -2907,7 +2913,7 @@ class _Connection:
             while data := await self.receive():
                 body += data
                 _check_size(len(body))
-        if rest:  # nobody asked for it, so it answers nothing
+        if rest:  # nobody asked for it, so it is no reply to anything
             self.is_idle = False
         return body
 
@@ -2952,10 +2958,10 @@ class _Connection:
                 try:
                     count = self.sock.recv_into(view[received:], 0, _socket.MSG_WAITALL)
                 except BlockingIOError:
-                    await self._wait_for(self.loop.add_reader, self.loop.remove_reader)
+                    await self._wait_for(self.event_loop.add_reader, self.event_loop.remove_reader)
                     continue
                 if not count:
-                    raise _ApiError(f"hung up after {received} of {size} bytes of an answer")
+                    raise _ApiError(f"hung up after {received} of {size} bytes of a reply")
                 received += count
         return body
 
@@ -3056,7 +3062,7 @@ def _parse_head(lines: "list[str]") -> "tuple[int, bool, Headers]":
     version, status = status_line[:9], status_line[9:12]
     is_sound = version in ("HTTP/1.1 ", "HTTP/1.0 ") and status_line[12:13] in ("", " ") and len(status) == 3
     if not (is_sound and status.isascii() and status.isdecimal()) or status < "100" or status == "101":
-        raise _ApiError(f"sent no HTTP answer but {status_line[:80]!r}")
+        raise _ApiError(f"sent no HTTP reply but {status_line[:80]!r}")
     headers = _parse_fields(lines)
     if version == "HTTP/1.1 " and status in ("200", "202") and len(_known_statuses) < 20:
         _known_statuses[status_line] = int(status)
@@ -3147,14 +3153,14 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
                 raise
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
-        # loop.add_signal_handler() has installed it, and its callback needs a running loop. That
+        # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. That
         # of a plain handler does not run, so it is run for as long as the callback may take.
-        loop = _get_event_loop()
+        event_loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
-            if not loop.is_running():
-                loop.call_later(0.3, loop.stop)  # of the 500 ms that Lambda gives
-                loop.run_forever()
+            if not event_loop.is_running():
+                event_loop.call_later(0.3, event_loop.stop)  # of the 500 ms that Lambda gives
+                event_loop.run_forever()
 
         _signal.signal(_signal.SIGTERM, run_callbacks)
 
@@ -3162,8 +3168,8 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
 def _register_extension(address: str) -> "_Connection":
     """Register an internal extension without events. Raises _ApiError.
 
-    Init ends only when each extension has asked for its next event. This one's question is never
-    answered, so the connection stays open for as long as the process lives.
+    Init ends only when each extension has asked for its next event. This one never gets
+    a reply, so the connection stays open for as long as the process lives.
     """
     connection = _Connection(address)
     body = b'{"events": []}'
@@ -3171,13 +3177,13 @@ def _register_extension(address: str) -> "_Connection":
     fields += f"Content-Length: {len(body)}\r\n"
     path = f"{_EXTENSION}/register"
     try:
-        status, headers, answer = _run_blocking(
+        status, headers, reply = _run_blocking(
             connection.exchange(connection.request_head("POST", path, fields), body)
         )
         identifier = headers.get("lambda-extension-identifier")
         if status >= 300 or not identifier:
             raise _ApiError(
-                f"POST {path} was answered {status} {bytes(answer[:200])!r}, without an identifier"
+                f"POST {path} was answered {status} {bytes(reply[:200])!r}, without an identifier"
             )
         fields = f"Lambda-Extension-Identifier: {_field_value(identifier)}\r\n"
         if not connection.is_idle_and_open():
@@ -3226,7 +3232,7 @@ def _watch_deadlines() -> None:
             faulthandler.dump_traceback(file=2)
             _dump_tasks(name)
 
-        event_loop = invocation.client.connection.loop
+        event_loop = invocation.client.connection.event_loop
         if event_loop is not None and wait > 0:
             timer = event_loop.call_later(wait, dump)
             wait += 0.02
@@ -3250,7 +3256,7 @@ def _dump_tasks(name: str) -> None:
 
     lines = [f"{name} is about to time out; the tasks that wait:\n"]
     for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
-        frames = []
+        stack = []
         waiting: "Any" = task.get_coro()
         while waiting is not None:
             # Of __anext__() of an async generator only the collector knows the generator.
@@ -3262,10 +3268,10 @@ def _dump_tasks(name: str) -> None:
             frame = getattr(each, f"{prefix}_frame", None)
             if frame is not None and frame.f_code.co_filename != __file__:
                 code = frame.f_code
-                frames.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
+                stack.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
             waiting = getattr(each, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
-        if frames:
-            lines += [f"{task.get_name()}:\n", *frames]
+        if stack:
+            lines += [f"{task.get_name()}:\n", *stack]
     _write(2, "".join(lines).encode("utf-8", "backslashreplace"))
 
 
@@ -3407,8 +3413,6 @@ class _DeadlineWatch:
     """
 
     def __init__(self, event_loop: "Any", clients: "Any", abandon: "Callable[[_WorkerClient], None]") -> None:
-        import _signal
-
         self.event_loop = event_loop
         self.clients = clients
         self.abandon = abandon
@@ -3496,8 +3500,6 @@ class _Supervisor:
 
     def supervise(self) -> "NoReturn":
         """Keep the workers alive until SIGTERM, or until they fail. Raises SystemExit."""
-        import _signal
-
         # They are waited for: nothing here is interrupted by a signal.
         signals = [_signal.SIGTERM, _signal.SIGCHLD]
         self.signal_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
@@ -3531,8 +3533,6 @@ class _Supervisor:
         self.workers[pid] = _Worker(index, board)
 
     def become_child(self) -> None:
-        import _signal
-
         self.workers.clear()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
 
@@ -3557,8 +3557,6 @@ class _Supervisor:
 
     def keep_deadlines(self, pid: int, worker: _Worker) -> float:
         """Deal with invocations of a worker that are overdue; return when to look again, in seconds."""
-        import _signal
-
         board, now = worker.board, _now()
         if worker.ended_at < _NEVER:
             if now > worker.ended_at + _GRACE:
@@ -3586,8 +3584,6 @@ class _Supervisor:
 
         What it has cancelled it abandons after the grace.
         """
-        import _signal
-
         board = worker.board
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         if not any(late[place] > waits[board.state(place)] for place in late):
@@ -3610,8 +3606,6 @@ class _Supervisor:
 
     def bury(self, pid: int, status: int) -> None:
         """Take leave of a worker that has ended, and start another in its place."""
-        import _signal
-
         worker = self.workers.pop(pid)
         if self.is_stopping:
             return
@@ -3641,8 +3635,6 @@ class _Supervisor:
 
         From a child, since the Runtime API may take its time; for which it has 10 seconds.
         """
-        import _signal
-
         losses = []
         for place in filter(board.state, places):
             request_id, invocation_id, began, deadline = board.read(place)
@@ -3666,8 +3658,6 @@ class _Supervisor:
             os._exit(0)
 
     def stop(self) -> None:
-        import _signal
-
         self.is_stopping = True
         for pid in self.workers:
             os.kill(pid, _signal.SIGTERM)
@@ -3704,8 +3694,6 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
 
 def _tell_supervisor(fact: bytes) -> None:
     """What a worker tells of itself; of any other process nothing."""
-    import _signal
-
     board = _process.board
     if board is not None and not _process.is_forked_child:
         board.memory[len(board.told())] = fact[0]

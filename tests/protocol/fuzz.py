@@ -622,7 +622,7 @@ def compare_parsers(wire):
     connection = runtime._Connection("127.0.0.1:1")
     connection.sock = Received()
     try:
-        strict = runtime._run_blocking(connection.read_answer(wire))
+        strict = runtime._run_blocking(connection.read_reply(wire))
     except runtime._ApiError as error:
         strict = error
     usual = runtime._parse_usual_head(wire)
