@@ -1511,6 +1511,14 @@ class _ImportHook:
         change = self.changes.get(name)
         is_awslambdaric = name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context")
         spec: "Any" = None
+        if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
+            # dataclasses looks at what is called typing, and 3.14's logging needs dataclasses, through
+            # _colorize: all of AWS's runtime, before a typing.py of the function's own comes.
+            from _frozen_importlib_external import PathFinder
+
+            spec = PathFinder.find_spec(name)
+            if spec is not None and os.path.dirname(spec.origin or "") not in self.interpreter_path:
+                import _colorize  # noqa: F401
         if name in self.from_interpreter_path:
             from _frozen_importlib_external import PathFinder
 

@@ -19,10 +19,6 @@ FILES = """
     socket ssl stat statistics string struct subprocess symbol tempfile test/ textwrap threading time token tokenize traceback types
     typing urllib/ utils uuid warnings weakref xml/ zipfile
 """.split()
-if sys.version_info[:2] == (3, 14):
-    # Known to be worse: a typing.py that is imported before logging breaks dataclasses, which logging needs. AWS's runtime
-    # has imported logging by then.
-    FILES.remove("typing")
 
 
 class Managed(unittest.TestCase):

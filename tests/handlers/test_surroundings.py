@@ -220,6 +220,18 @@ class LikePythons(unittest.TestCase):
             aws.wait_for(lambda: aws.log.count("\n") == 2)
             self.assertIn("in handler 1", aws.log)
 
+    def test_logging_works_behind_a_typing_of_the_functions_own(self):
+        """Python's dataclasses look at what is called typing; 3.14's logging needs them."""
+        source = """
+            import typing, logging
+
+            def handler(event, context):
+                logging.error("in handler")
+        """
+        with function(function=source, **{"typing.py": "mine = True"}) as root, Lambda(root) as aws:
+            aws.invoke()  # where a .pth file has imported typing before, it is the interpreter's
+            aws.wait_for(lambda: "in handler" in aws.log)
+
     def test_in_a_folder_that_the_function_adds(self):
         """Packages that were the standard library's on old Pythons are in many deployments: enum34."""
         source = """
