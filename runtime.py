@@ -121,7 +121,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     _set_up_output()
     try:
         if slots and not (slots.isdecimal() and int(slots)):
-
+            # This takes the caller's place: what it raises, _serve() reports as an init error.
             def find_handler() -> "NoReturn":
                 message = f"AWS_LAMBDA_MAX_CONCURRENCY is {slots!r}: it has to be a whole number, at least 1"
                 raise _Fault("Runtime.InvalidConcurrency", message)
@@ -162,7 +162,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
     atexit.register(_signal.alarm, 0)
-    gc.unfreeze()  # what is left in circles is finalised at the end as ever
+    gc.unfreeze()  # objects left in reference cycles are finalised at the end as ever
     sys.exit(status)
 
 
@@ -177,15 +177,15 @@ class _Process:
         self.log_identity: "Optional[tuple[int, int]]" = None  # what was behind it at first
         # What is the same for all invocations; _read_function_facts() fills it after init.
         self.function_facts: "tuple[Optional[str], ...]" = ()
-        # The latest invocation, for log records of threads that have no context variables
-        # of their own: it stays after its end, until the next begins. None before the first, and where
-        # several share the process.
+        # The context of the latest invocation, for log records of threads that have no context
+        # variables of their own. It stays after the invocation's end, until the next begins. It is None
+        # before the first, and where several invocations share the process.
         self.context: "Optional[LambdaContext]" = None
-        # The one that the runtime runs on, once it does.
+        # The event loop that the runtime runs on; None as long as it runs without one.
         self.event_loop: "Any" = None
         # Several invocations share the process: async handlers on Managed Instances.
         self.is_shared = False
-        # The process ends: what still runs is finished, and no event is asked for.
+        # The process is about to end: what still runs is finished, and no more events are asked for.
         self.is_ending = False
         # The connection of the extension that has Lambda send SIGTERM (section SIGTERM).
         self.extension: "Optional[_Connection]" = None
@@ -198,8 +198,9 @@ class _Process:
 _process = _Process()
 _this_module = sys.modules[__name__]
 
-# The invocation whose code runs here. It follows the function's tasks, and its threads where
-# Python hands context variables on (asyncio.to_thread, contextvars.copy_context).
+# A context variable: the LambdaContext of the invocation whose code runs here. It follows the
+# function's tasks, and its threads where Python hands context variables on (asyncio.to_thread,
+# contextvars.copy_context).
 _current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", default=None)
 
 
@@ -382,7 +383,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
             try:
                 await handle_event_request(client, request_handler, invocation)
             except _ApiError as exception:
-                client.settle()  # there is no other answer
+                client.settle()  # the answer could not be posted, and there will be no other
                 if not _process.is_shared:
                     raise
                 _note(str(exception))  # the others in this process are not to suffer for it
@@ -409,7 +410,7 @@ class _EventLoopNeeded:
 
 
 def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler") -> "NoReturn":
-    """Run the loop for each client until one of them ends, and the others' invocations; then exit.
+    """Run the loop for each client. When one ends, let the others finish their invocations; then exit.
 
     One client begins without an event loop, and suspends once when it needs one. Several begin on
     one event loop.
@@ -434,7 +435,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         results.append(result)
         if not (_process.is_ending or _process.is_forked_child):
             _process.is_ending = True
-            if not isinstance(result, _ApiError):  # else another would fare no better
+            if not isinstance(result, _ApiError):  # without the API another worker would fare no better
                 _tell_supervisor(_RETIRES)
             for client, coroutine in zip(clients, coroutines):
                 # One that waits for an event takes none any more; what has come already is served.
@@ -446,6 +447,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             if not any(coroutine.cr_frame for coroutine in coroutines):  # they have ended, or were closed
                 event_loop.stop()
 
+    # The watch is for a worker that has told that its handler is async. Where a plain handler has
+    # returned something to await, the supervisor goes on keeping the deadlines.
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
 
         def abandon(client: "_WorkerClient") -> None:
@@ -465,7 +468,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         sys.exit(results[0])
     finally:
         _process.is_ending = is_over = True
-        if not _process.is_forked_child:  # whose tasks are its parent's
+        if not _process.is_forked_child:  # the tasks that a child has are its parent's
             for handler in _process.asgi_handlers:
                 event_loop.run_until_complete(handler.end())
             tasks = asyncio.all_tasks(event_loop)
@@ -476,7 +479,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             # Once more around: a handler that has called stop() may have left an answer to be sent.
             event_loop.run_until_complete(asyncio.sleep(0))
             for coroutine in coroutines:
-                coroutine.close()  # those whose function has ignored the cancellation
+                coroutine.close()  # only the loops whose handler has ignored the cancellation still run
             event_loop.close()
 
 
@@ -532,14 +535,16 @@ async def handle_event_request(
     """Call the handler with one event and post what comes of it; SystemExit passes through.
 
     Error trackers replace this function in the module, so the loop looks its name up for each
-    invocation; what they put there wraps the handler, too, that it passes on, and sees what that
-    raises: the failure of a coroutine or stream is shown to it (_show_failure). On an event loop the
-    function's code runs in a task with context variables of its own, so that neither they nor a
-    cancellation reach another invocation. The answer is posted outside of that task, where
-    nothing of the function's can cancel it.
+    invocation. Their replacement calls this one with the handler in a wrapper, which sees what the
+    handler raises. _show_failure() has them see what a coroutine or stream fails with later.
+
+    On an event loop the function's code runs in a task with context variables of its own, so that
+    neither they nor a cancellation reach another invocation. The answer is posted outside of that
+    task, where nothing of the function's can cancel it.
     """
     if invocation.arguments is not None:
-        request_handler(*invocation.arguments)  # _show_failure()'s: it raises
+        # This is a call by _show_failure(), whose handler only raises: there is nothing to post.
+        request_handler(*invocation.arguments)
         return
     event_loop = lambda_runtime_client.connection.event_loop
     send_answer: "Any" = None
@@ -564,7 +569,7 @@ async def handle_event_request(
 
 
 async def _call_function(request_handler: "Handler", invocation: "_Invocation") -> "SendAnswer":
-    """Run the function's code for one invocation; return what sends the answer, or the end of it."""
+    """Run the function's code for one invocation; return what sends the answer, or a stream's end."""
     try:
         context = invocation.make_context()
         _enter(context)
@@ -576,7 +581,8 @@ async def _call_function(request_handler: "Handler", invocation: "_Invocation") 
             return invocation.response(result)
         answering: "Awaitable[SendAnswer]" = invocation.answer(result)
         if _has(kind, "__await__", "__aiter__") and invocation.client.connection.event_loop is None:
-            await _EventLoopNeeded()  # the connection then is on one
+            await _EventLoopNeeded()  # after this the connection is on an event loop
+            # handle_event_request() has made no task for this invocation, as there was no event loop.
             event_loop: "Any" = invocation.client.connection.event_loop
             answering = event_loop.create_task(answering)
         send_answer = await answering
@@ -630,9 +636,9 @@ class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
-    `answer()` chooses among them. Each returns a function that sends the answer, or of a stream
-    what is left, its end. handle_event_request() calls that one outside of the function's
-    task, and it goes through a method of the client that an error tracker may have wrapped.
+    `answer()` chooses among them. Each returns a function that sends the answer or, of a stream,
+    its end, which is all that is left of it. handle_event_request() calls that function outside of
+    the task. It calls a method of the client, which an error tracker may have wrapped.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -644,9 +650,10 @@ class _Invocation:
         # Another id, which Lambda wants back with the answer where it has sent one.
         self.invocation_id = headers.get("lambda-runtime-invocation-id")
         self.task: "Any" = None  # on an event loop: the one in which the function's code runs
-        # What the function has failed with, until it is posted: a circle through its traceback.
+        # What the function has failed with. Unset when it is posted: its traceback may lead back to this
+        # object, and the two would keep each other alive.
         self.failure: "Optional[BaseException]" = None
-        # Of the handler, while _show_failure() shows the failure.
+        # The handler's event and context, while _show_failure() runs; None at any other time.
         self.arguments: "Optional[tuple[Any, LambdaContext]]" = None
 
     def make_context(self) -> "LambdaContext":
@@ -776,8 +783,10 @@ async def _write_chunks(chunks: "Any", stream: "_ResponseStream") -> None:
 
 
 def _metadata_bytes(chunk: "Any", chunks: object) -> bytes:
-    """A first chunk that is a dict, which has to be HTTP metadata: a record of another kind would
-    be taken for it, and its reader would see a success without data. Raises _Fault."""
+    """The bytes of a dict that comes as the first chunk. Raises _Fault if it is not HTTP metadata.
+
+    Lambda would take any dict there for metadata, and the client would see a success without data.
+    """
     others = [key for key in chunk if key not in ("statusCode", "headers", "multiValueHeaders", "cookies")]
     if not others:
         return _response_json(chunk)
@@ -871,7 +880,8 @@ def wsgi(
         environ = request.make_environ()
         environ.update({"aws.event": event, "aws.context": context})
         chunks = _run_wsgi(app, environ, request)
-        if request.is_from_function_url if streaming is None else streaming:
+        is_streamed = request.is_from_function_url if streaming is None else streaming
+        if is_streamed:
             return chunks
         head, *body = chunks
         return request.make_response(head, b"".join(body))
@@ -936,9 +946,10 @@ class _HttpRequest:
         default = 80 if self.scheme == "http" else 443
         self.server = (host, int(port) if port.isdecimal() else default)
         self.is_from_function_url = ".lambda-url." in domain
-        # Only events of HTTP APIs have a "version", in both formats. Their path begins with the
-        # stage, even where the path that the client asked for did not; a REST API's never does.
-        # Clients see it in the URL unless the domain is the owner's own.
+        # Events of HTTP APIs, in both formats, and of function URLs have a "version"; the stage of a
+        # function URL is always $default. The path in an HTTP API's event begins with the stage, even
+        # where the path that the client asked for did not; a REST API's never does. Clients see the
+        # stage in the URL unless the domain is the owner's own.
         stage = request_context.get("stage") or "$default"
         stage = "" if stage == "$default" else f"/{stage}"
         path = _without_prefix(path or "/", stage if event.get("version") else "")
@@ -1008,7 +1019,8 @@ class _HttpRequest:
         """Status and header fields in the front end's format: the metadata of a stream."""
         fields: "dict[str, list[str]]" = {}
         for name, value in headers:
-            fields.setdefault(name.lower(), []).append(value.strip(" \t"))  # Django's cookies begin with one
+            # Django's cookies begin with a space.
+            fields.setdefault(name.lower(), []).append(value.strip(" \t"))
         head: "dict[str, Any]" = {"statusCode": status}
         if self.is_from_load_balancer and self.has_multiple_values:
             return {**head, "multiValueHeaders": fields}
@@ -1039,6 +1051,7 @@ class _HttpRequest:
 
 
 def _without_prefix(path: str, prefix: str) -> str:
+    """The path without `prefix`, if its first segments are that; else the path as it is."""
     return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 
 
@@ -1048,7 +1061,7 @@ class _AsgiHandler:
     def __init__(self, app: "AsgiApp", root_path: "Optional[str]", streaming: "Optional[bool]") -> None:
         self.app, self.root_path, self.streaming = app, root_path, streaming
         self.state: "dict[str, Any]" = {}  # what the lifespan leaves for the requests
-        self.variables = copy_context()  # the module's: the lifespan belongs to no invocation
+        self.variables = copy_context()  # context variables as at import: the lifespan is no invocation's
         self.lifespan: "Any" = None  # the task that it lives in
         self.started: "Any" = None  # a future: the application is ready, or why it is not
         self.ending: "Any" = None  # a future: done when the process ends
@@ -1062,7 +1075,8 @@ class _AsgiHandler:
         scope = request.make_scope()
         scope.update({"state": self.state.copy(), "aws.event": event, "aws.context": context})
         exchange = _AsgiExchange(self.app, scope, request)
-        if request.is_from_function_url if self.streaming is None else self.streaming:
+        is_streamed = request.is_from_function_url if self.streaming is None else self.streaming
+        if is_streamed:
             return exchange  # for _Invocation.stream()
         return await exchange.collect(context)
 
@@ -1169,7 +1183,7 @@ class _AsgiExchange:
         import asyncio
 
         connection, lock = stream.connection, asyncio.Lock()
-        over = asyncio.Event()  # the response is complete, or cut off: receive() says http.disconnect
+        over = asyncio.Event()  # set when the response is complete or cut off: receive() then disconnects
 
         def look() -> None:
             """The socket can be read: Lambda has hung up, or replies early."""
@@ -1251,7 +1265,8 @@ def _run_wsgi(
     """The head of a WSGI application's response, and then each part of the body when it is made."""
     head: "Optional[dict[str, Any]]" = None
     is_sent = False
-    # What the application gave to write(), which start_response() returns; kept until its next part.
+    # What the application gave to write(), which start_response() returns; kept until the
+    # application's iterator yields its next part.
     written: "list[bytes]" = []
 
     def start_response(status: str, headers: "list[tuple[str, str]]", exc_info: "Any" = None) -> "Any":
@@ -1406,7 +1421,7 @@ def _parse_json_header(value: str, name: str) -> "Any":
 
 
 def _get_handler(name: str) -> "Handler":
-    """The function that `file.function` names. Raises what becomes the init error."""
+    """The handler that `file.function` names. Raises what becomes the init error."""
     module_name, dot, function_name = name.rpartition(".")
     if not dot:
         message = f"Bad handler '{name}': not enough values to unpack (expected 2, got 1)"
@@ -1499,6 +1514,7 @@ class _ImportHook:
 
     def __init__(self, changes: "dict[str, Callable[[], None]]", interpreter_path: "Sequence[str]") -> None:
         self.changes = {name: change for name, change in changes.items() if name not in sys.modules}
+        # Modules that are there already are changed at once, and the others when they are imported.
         for name in changes.keys() - self.changes:
             changes[name]()
         self.interpreter_path = interpreter_path
@@ -1546,9 +1562,10 @@ class _ImportHook:
         return spec
 
     def create_module(self, spec: "Any") -> None:
-        """Nothing: awslambdaric is a module like any other, and empty."""
+        """Return None, for an ordinary, empty module. exec_module() puts this one in its place."""
 
     def exec_module(self, module: "Any") -> None:
+        """Leave the package awslambdaric empty; its submodules are this module."""
         if module.__name__ != "awslambdaric":
             sys.modules[module.__name__] = _this_module
 
@@ -1587,8 +1604,9 @@ def _import_from_one_file(folder: str) -> None:
 
     A path hook, so that sys.path alone decides which module is found. The finders are FileFinder's
     and the loaders SourceFileLoader's own, each with one method exchanged: whoever looks at a
-    module, a loader or a finder sees what is there without this. Code that is not of the source
-    beside it never runs.
+    module, a loader or a finder sees what is there without this. Code runs only if the source beside
+    it is the one that it was compiled from, as far as load() can tell. What this function itself does
+    begins below the functions in it.
     """
     if sys.flags.optimize:
         return  # `python -O`: the code in there has its asserts
@@ -1597,6 +1615,8 @@ def _import_from_one_file(folder: str) -> None:
     magic, source_hash = importlib.MAGIC_NUMBER, imp.source_hash
     folder = folder.rstrip("/")
     file = f"{folder}/.modules"
+    # By the path of a source below `folder`: where its code begins behind `code_starts_at`, the size of
+    # the code, the size of the source, and the source's hash.
     index: "dict[str, tuple[int, int, int, bytes]]" = {}
 
     def read(offset: int, size: int) -> bytes:
@@ -1608,19 +1628,20 @@ def _import_from_one_file(folder: str) -> None:
             os.close(descriptor)
 
     def read_checked(offset: int, size: int) -> "Any":
-        """What is there, less the hash of it at its beginning; damaged code could crash the interpreter."""
+        """The object that is there, if the hash in front of it is right: damaged code could crash Python."""
         data = memoryview(read(offset, size))
         if len(data) != size or source_hash(0, data[8:]) != data[:8]:
             raise ValueError("is cut or damaged")
         return marshal.loads(data[8:])
 
     def give_up(why: object) -> None:
+        """Use the file no more, and say so the first time: after that `index` is empty."""
         if index or not code_starts_at:
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
 
     def load(name: str, path: str) -> "Any":
-        """The loader of a source file."""
+        """A loader of a source file, which takes the code from `.modules` if that is of this source."""
         loader = importlib.SourceFileLoader(name, path)
         offset, size, source_size, its_hash = index.get(path[len(folder) + 1 :], (0, 0, 0, b""))
         if not size:
@@ -1630,10 +1651,11 @@ def _import_from_one_file(folder: str) -> None:
             give_up("is not of this folder")
             return loader
         if status.st_mtime != packed_at:
-            # Edited, or unpacked without its time of modification: as with Python's own compiled
-            # files, time and size stand for the content; where they do not, it is read.
+            # Edited, or unpacked without its time of modification. As with Python's own compiled
+            # files, equal time and size stand for equal content. The time differs, so the source is read.
             if status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
-                loader.path_stats = refuse  # get_code() compiles: __pycache__ is as old as this file
+                # Without stats get_code() compiles the source: __pycache__ is as old as `.modules`.
+                loader.path_stats = refuse
                 return loader
 
         def get_code(name: str) -> "Any":
@@ -1659,9 +1681,9 @@ def _import_from_one_file(folder: str) -> None:
         find_spec = finder.find_spec
 
         def find_if_listed(name: str, target: "Any" = None) -> "Any":
-            """What FileFinder does, for a third where its list of the folder has no such name.
+            """What FileFinder does; in a third of the time if its list of the folder has no such name.
 
-            That is so each time a module of the standard library is looked for in here first.
+            It has none each time a module of the standard library is looked for in here first.
             """
             tail, names = name.rpartition(".")[2], finder._path_cache
             for suffix in suffixes:
@@ -1693,8 +1715,8 @@ def _import_from_one_file(folder: str) -> None:
     except (OSError, ValueError) as exception:
         return give_up(exception)
     kinds = importlib._get_supported_file_loaders()
-    kinds = [(load if kind is importlib.SourceFileLoader else kind, suffixes) for kind, suffixes in kinds]
-    suffixes = ["", *(suffix for _, suffixes in kinds for suffix in suffixes)]
+    kinds = [(load if kind is importlib.SourceFileLoader else kind, of_kind) for kind, of_kind in kinds]
+    suffixes = ["", *(suffix for _, of_kind in kinds for suffix in of_kind)]  # "": a package's folder
     make_finder = importlib.FileFinder.path_hook(*kinds)
     # Before the two of Python's own, of which the first, for zips, is slow; behind those that a
     # sitecustomize has put there.
@@ -1749,8 +1771,8 @@ def _refuse(value: object) -> "NoReturn":
 
 
 def _make_encoder(encode_string: "Any", default: "Any" = _refuse, markers: "Any" = None) -> "Any":
-    """json's C encoder: `default` makes something of a value of another type or refuses it;
-    `markers`, a dict, has it look for circles."""
+    """json's C encoder. `default` is called with a value that it has no JSON for, and returns another
+    or raises. With a dict for `markers` it notices containers that contain themselves."""
     return _json.make_encoder(markers, default, encode_string, None, ": ", ", ", False, False, True)
 
 
@@ -1792,7 +1814,8 @@ def _to_json(value: "Any") -> str:
         return "".join(_encode_exact(_to_builtin(value, ()), 0))
 
 
-# Characters from which it pays to look whether a string is its own JSON. From 3.15 on the encoder looks.
+# From this many characters on it pays to look whether a string has anything to escape. From Python
+# 3.15 on the encoder itself looks.
 _LONG = 2000 if sys.version_info < (3, 15) else sys.maxsize
 _PIECE = 1 << 15
 _CONTROLS = bytes(range(32))
@@ -1827,7 +1850,7 @@ def _encode_around_strings(value: "Any") -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether JSON escapes none of its characters."""
+    """Whether JSON escapes none of the text's characters."""
     if '"' in text or "\\" in text:
         return False
     # By pieces that stay in the processor's cache: whole copies of 6 MB cost more than the look.
@@ -1841,7 +1864,7 @@ def _is_plain(text: str) -> bool:
 def _to_builtin(value: "Any", parents: "tuple[int, ...]") -> "Any":
     """The same value in types that the C encoder writes as they are meant. Raises what says why not.
 
-    `parents` are the ids of the containers that this one is in: a circle would never end.
+    `parents` are the ids of the containers around this value: one that contains itself would never end.
     """
     if value is None or isinstance(value, (str, int, float)):
         return value
@@ -1894,7 +1917,7 @@ _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def _message_of(exception: object) -> str:
-    """str(exception), or of a note: the function's own class may have made it anything."""
+    """str() of an exception or a note, whose class may be the function's own: its str() may fail."""
     try:
         return str(exception)
     except BaseException:
@@ -1904,8 +1927,8 @@ def _message_of(exception: object) -> str:
 def _stack_frames(traceback: "Optional[TracebackType]") -> "list[StackFrame]":
     """File, line, function and source line of each call in a traceback, without the runtime's own.
 
-    `traceback` is not imported: out of file descriptors, its import and its look at the source
-    fail, and the error has to be reported all the same.
+    The module traceback is not used. When the process has no file descriptor left, its import and its
+    look at the source fail, and the error has to be reported all the same.
     """
     stack: "list[StackFrame]" = []
     while traceback is not None:
@@ -1988,7 +2011,7 @@ def _describe_chain(
                 members.append(_describe_chain(member, _stack_frames(member.__traceback__), seen, depth + 1))
         if members:
             link["exceptions"] = members
-        # "raise from" suppresses __context__, with None for a cause too.
+        # `raise ... from cause` suppresses __context__, and so does `from None`, where there is no cause.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
         is_full = len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS
         if cause is None or id(cause) in seen or is_full:
@@ -2058,7 +2081,7 @@ def _error_trailers(document: "ErrorDocument") -> bytes:
     while len(body) > _LARGEST_TRAILER:
         short = {key: document[key][:limit] for key in ("errorMessage", "errorType", "requestId")}
         body, limit = _document_bytes({**short, "stackTrace": []}), limit // 2
-    # Base64 by hand: out of file descriptors, binascii cannot be imported.
+    # Base64 by hand: binascii cannot be imported when the process has no file descriptor left.
     body += b" " * (-len(body) % 3)
     bits = int.from_bytes(body, "big")
     base64 = "".join(_BASE64[bits >> shift & 63] for shift in range(8 * len(body) - 6, -1, -6))
@@ -2115,7 +2138,7 @@ def _note(message: str) -> None:
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Write all of `data`, if the descriptor still is there."""
+    """Write all of `data`; a descriptor that cannot be written to is no error."""
     try:
         _write_whole(fd, lambda rest: os.write(fd, rest), data)
     except OSError as exception:
@@ -2147,7 +2170,7 @@ def _log_version() -> None:
 
 
 def _log_error(document: "ErrorDocument") -> None:
-    """Log an error as awslambdaric does: on stdout with CR between the lines of one event."""
+    """Log an error as awslambdaric does: on stdout as one record, with CR between its lines."""
     if _logs_are_json():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_now()))
         lines = [_to_json({"timestamp": timestamp, "level": "ERROR", **document})]
@@ -2161,7 +2184,7 @@ def _log_error(document: "ErrorDocument") -> None:
 
 
 def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
-    """An error and what belongs to it as lines of the log; spaces at a line's beginning do not break."""
+    """An error and what belongs to it as lines of the log, indented with no-break spaces."""
     lines: "list[str]" = []
     while error:
         lines.append(f"{intro} " + ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))
@@ -2172,7 +2195,7 @@ def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
             for line in entry.splitlines():
                 text = line.lstrip(" ")
                 lines.append("\u00a0" * (len(line) - len(text)) + text)
-        # How many there are in all, the group's own message says.
+        # The group's own message says how many there are in all.
         for number, member in enumerate(error.get("exceptions", ()), 1):
             lines += _log_lines(member, f"In {error['errorType']}, {number}:")
         error, intro = error.get("cause"), "Caused by"
@@ -2212,7 +2235,7 @@ def _take(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> int:
     except BlockingIOError:
         taken = None
     if taken is None:
-        _sleep(0.001)  # no poll(): out of descriptors, its module could not be imported
+        _sleep(0.001)  # not poll(): its module cannot be imported when no file descriptor is left
     return taken or 0
 
 
@@ -2231,12 +2254,12 @@ def _write_without_signals(
         poll.register(fd, select.POLLOUT)
     except Exception:
         return rest
-    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     try:
         while rest and poll.poll(1000):
-            rest = rest[_take(write, rest[:_PIPE_BUF]) :]  # which does not block
+            rest = rest[_take(write, rest[:_PIPE_BUF]) :]  # after poll() so small a write does not block
     finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, previous_mask)
     return rest
 
 
@@ -2255,10 +2278,11 @@ class _Output(io.FileIO):
 
 
 def _set_up_output() -> None:
-    """Make stdout and stderr unbuffered and whole, and print() with them.
+    """Have each write to stdout and stderr go out at once and whole, and each print() as one write.
 
     Python's print() writes the text and the line break in two calls, and another thread may come
-    between. Ours writes both in one. The system call that this saves makes up for _Output.
+    between. Ours writes both in one. The system call that this saves makes up for the time that
+    _Output takes.
     """
     import builtins
 
@@ -2302,12 +2326,12 @@ def _set_up_logging() -> None:
 
     if not hasattr(logging, "Handler"):
         return  # a module of the function's own that bears the name
-    has_heirs = getattr(sys.flags, "thread_inherit_context", False)  # from Python 3.14 on
+    threads_inherit = getattr(sys.flags, "thread_inherit_context", False)  # from Python 3.14 on
 
     class LambdaLoggerHandler(logging.Handler):
         def filter(self, record: "Any") -> "Any":
             context = _current_context.get()
-            if has_heirs and context is not None:
+            if threads_inherit and context is not None:
                 # What a thread has inherited at its start, as those of a pool do at the first task
                 # that finds none idle, may be an invocation that has ended long ago.
                 inherited = getattr(threading.current_thread(), "_context", None)
@@ -2352,6 +2376,7 @@ def _set_up_logging() -> None:
             line = {name: value for name, value in line.items() if value is not None}
             return "".join(_make_encoder(_json.encode_basestring, str, {})(line, 0)) + "\n"
 
+    # What is on a record without `extra`. awslambdaric's list has no taskName, so a task's name is logged.
     own = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
     is_framed_by_level = _logs_are_json() or bool(level)
@@ -2381,14 +2406,18 @@ _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 
 
 class _ApiError(Exception):
-    """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends."""
+    """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends.
+
+    Where several invocations share the process, one that cannot be answered does not end it.
+    """
 
 
 def _is_our_own(exception: BaseException) -> bool:
-    """Whether a call of the runtime's own has failed, and not a signal handler of the function's.
+    """Whether this is an _ApiError, or an OSError of a call that the runtime itself has made.
 
-    Python runs signal handlers inside the runtime's system calls, so an OSError that is caught
-    here may be theirs. That one ends in a frame of the function's; ours ends in one of this file.
+    Python runs the function's signal handlers inside the runtime's system calls, so an OSError that
+    the runtime catches may be one of theirs. The traceback of theirs ends in a frame of the
+    function's; that of the runtime's own ends in a frame of this file.
     """
     if not issubclass(type(exception), OSError):
         return issubclass(type(exception), _ApiError)
@@ -2406,7 +2435,8 @@ class LambdaRuntimeClient:
     event loop these never suspend.
     """
 
-    # Of a worker on Managed Instances, where _WorkerClient has more to say.
+    # The attribute and the two methods that come next do something only in _WorkerClient: on Managed
+    # Instances a worker keeps account of the invocation at hand.
     invocation: "Optional[_Invocation]" = None
 
     def settle(self) -> None:
@@ -2419,6 +2449,7 @@ class LambdaRuntimeClient:
     def __init__(self, lambda_runtime_address: str) -> None:
         self.lambda_runtime_address = lambda_runtime_address
         self.connection = _Connection(lambda_runtime_address)
+        # The bytes of the request, which are the same each time.
         self._get_next = self.connection.request_head("GET", f"{_INVOCATION}/next")
 
     async def wait_next_invocation(self) -> _Invocation:
@@ -2575,7 +2606,7 @@ class _ResponseStream:
             return b""
         chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
         if _process.is_forked_child:
-            return chunk
+            return chunk  # to send(), which ends the child
         try:
             sent = self.connection.sock.send(chunk, _NO_SIGNAL)
         except BlockingIOError:
@@ -2599,7 +2630,7 @@ class _ResponseStream:
             self._cut_off(exception)
 
     def _cut_off(self, exception: BaseException) -> "NoReturn":
-        """Let nothing follow a chunk that may be half sent; raise what has interrupted it."""
+        """Let nothing follow a chunk that may be half sent. Raises _StreamCutOff, or the function's own."""
         self.is_cut_off = True
         self.connection.is_idle = False
         if _is_our_own(exception):
@@ -2680,7 +2711,7 @@ class _Connection:
         self.event_loop: "Any" = None
         self.is_idle = False
         self.cookie = b""  # tells the socket from any other that the function may have put in its place
-        # The last 202 to a post, byte for byte. Of the same second, the next one is the same.
+        # The last 202 to a post, byte for byte. The next one in the same second is the same, Date included.
         self.usual_202 = b""
 
     def move_to(self, event_loop: "Any") -> None:
@@ -2697,7 +2728,7 @@ class _Connection:
         for descriptor in (0, 1, 2):
             try:
                 os.fstat(descriptor)
-            except OSError:  # the function has closed it; what it prints must not come here
+            except OSError:  # closed by the function: a socket with its number would get what is printed
                 os.open(os.devnull, os.O_RDWR)
         try:
             if not self.resolved:
@@ -2768,8 +2799,8 @@ class _Connection:
 
         Two looks of 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to 4. The
         cookie shows whether the function has closed our descriptor, or opened a file of its own
-        under the number; where `has_function_run` is False nobody can have, and it is skipped. The
-        memory shows whether bytes came unasked.
+        under the number; where `has_function_run` is False its handler cannot have, and that look is
+        skipped. The memory shows whether bytes came unasked.
         """
         if not self.is_idle:
             return False
@@ -2788,14 +2819,15 @@ class _Connection:
     async def exchange(self, head: bytes, body: "Buffer" = b"", posted_to: str = "") -> "Reply":
         """Send a request; return status, header fields and body of its reply. Raises _ApiError.
 
-        Of a post to `posted_to`, a path, a reply that is no success is judged.
+        `posted_to` is the path of a post whose refusal _judge_refusal() is to judge.
 
         Where the kept connection turns out to be closed before the first byte of a reply, the
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # A GET without an event loop comes right behind the post before it, and no handler has run
-        # since; the first one comes behind the import.
+        # Without an event loop, the GET for the next invocation comes right after a post, and no handler
+        # has run in between. The first one comes after the function's import: no 202 has been seen by
+        # then. Threads of the function are left out of account.
         has_function_run = bool(body) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -2904,7 +2936,7 @@ class _Connection:
         return status, headers, await self.read_body(status, headers, rest)
 
     async def read_body(self, status: int, headers: "Headers", rest: bytearray) -> bytearray:
-        """Read the body that begins with `rest`; how it is framed tells section 6.3, in this order."""
+        """Read the body that begins with `rest`; the cases are those of section 6.3, in its order."""
         body = bytearray()
         length = headers.get("content-length")
         coding = headers.get("transfer-encoding")
@@ -3212,7 +3244,7 @@ def _watch_deadlines() -> None:
     faulthandler's own thread does it, without the GIL, and has no place for a text: the request
     id gets into the dump as the name of the frame that calls the handler. Where an event loop
     runs, a timer on it dumps first, from the main thread: faulthandler's could read frames while
-    they change. It follows 20 ms later, for a handler that blocks the event loop.
+    they change. faulthandler's follows 20 ms later, for a handler that blocks the event loop.
     """
     global _call_function
     import faulthandler
@@ -3260,7 +3292,6 @@ def _watch_deadlines() -> None:
 def _dump_tasks(name: str) -> None:
     """Say where each task of the event loop waits; faulthandler sees running code only."""
     import asyncio
-    import gc
 
     lines = [f"{name} is about to time out; the tasks that wait:\n"]
     for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
@@ -3288,15 +3319,15 @@ def _dump_tasks(name: str) -> None:
 # AWS_LAMBDA_MAX_CONCURRENCY=N lets N invocations run at once: N times `next` may wait. The first
 # process becomes the supervisor of forked workers, each of which imports the function and serves
 # invocations as a process of its own: plain handlers in N workers of one slot each, async ones in
-# a worker for each processor, with the slots divided among them. What the handler is shows only
-# after its import. So one worker is started, and tells.
+# a worker for each processor, with the slots divided among them. Which of the two the handler is can
+# be seen only after its import. So one worker is started first, and tells.
 #
 # Lambda does not end an invocation here that is past its deadline, nor one whose process has
 # died. So a worker and its supervisor share a board: memory on which each slot has the invocation
-# at hand and its deadline. Writing to it costs an invocation 0.5 us, and what is written there is there when
-# the worker is not. An async invocation past its deadline is cancelled by its worker, on the event
-# loop. Of a plain one the supervisor ends the worker, and of an async one that blocks the event
-# loop. What a dead worker has left unanswered is answered by a child of the supervisor.
+# at hand and its deadline. Writing to it costs an invocation 0.5 us, and what is written there
+# outlives the worker. An async invocation past its deadline is cancelled by its worker, on the event
+# loop. If it is a plain one, or blocks the event loop, the supervisor ends the worker. What a dead
+# worker has left unanswered is answered by a child of the supervisor.
 #
 # What a worker tells of itself, one byte each, begins the board:
 
@@ -3307,10 +3338,10 @@ _API_IS_GONE = b"!"  # the worker ends because of the Runtime API
 
 # A worker that had been ready is replaced at once. One that was not, or that found no Runtime API
 # before its first event, is replaced after a pause: the next will hardly fare better, and after
-# four in a row the supervisor gives up. If the very first fails, the init error is reported, and the supervisor
-# exits as it did.
+# four in a row the supervisor gives up. If the very first worker fails, it reports the init error
+# itself, and the supervisor exits with the same status.
 
-_GRACE = 0.4  # seconds that a function has for its end; Lambda gives it 0.5 when it shuts down
+_GRACE = 0.4  # seconds that a function has to end in; when Lambda shuts down a process, it has 0.5
 _MARGIN = 0.1  # seconds that a worker may be late
 _NEVER = float("inf")
 
@@ -3319,7 +3350,7 @@ _IDLE = 0
 _RUNNING = 1
 _ANSWERING = 2  # the function's code has ended: its deadline does not matter any more
 _OVERDUE = 3  # past its deadline, and being ended for that
-_ABANDONED = 4  # the same, but it has not ended, and the supervisor is to answer in its place
+_ABANDONED = 4  # past its deadline and has not ended for that: the supervisor is to answer in its place
 
 
 class _Board:
@@ -3332,10 +3363,11 @@ class _Board:
         from _struct import Struct
         from mmap import mmap
 
-        # Of a slot: the two ids of its invocation, when it began, its deadline; the state.
+        # The entry of a slot: the two ids of its invocation, when that began, its deadline, and the state.
         self.entry = Struct("=256sddB")
         self.supervisor = os.getpid()
         self.memory: "Any" = mmap(-1, 8 + slots * self.entry.size)
+        # Where the entries of the slots begin.
         self.places = list(range(8, len(self.memory), self.entry.size))
         self.state_at = self.entry.size - 1
 
@@ -3362,10 +3394,10 @@ class _WorkerClient(LambdaRuntimeClient):
         super().__init__(address)
         board: "Any" = _process.board
         self.board = board
-        self.place = board.places.pop(0)  # of this process's own list
+        self.place = board.places.pop(0)  # the supervisor's list is another since the fork
         self.watch: "Optional[_DeadlineWatch]" = None
         self.began = self.deadline = 0.0
-        self.look_at = _NEVER  # when the watch is to do so
+        self.look_at = _NEVER  # a time: when the watch is to look at this slot next
         self.is_last = False  # the process ends after this invocation
 
     async def wait_next_invocation(self) -> _Invocation:
@@ -3416,8 +3448,8 @@ class _WorkerClient(LambdaRuntimeClient):
 class _DeadlineWatch:
     """Cancels the async invocations of a worker that are past their deadlines.
 
-    One timer waits for the deadline that is the next as far as is known. It is not cancelled for an
-    invocation that ends in time: the deadlines of those that begin meanwhile are later.
+    One timer waits for the nearest deadline. It goes on when that invocation ends in time: the
+    deadlines of those that begin meanwhile are later, and look() then arms it for the nearest of them.
     """
 
     def __init__(self, event_loop: "Any", clients: "Any", abandon: "Callable[[_WorkerClient], None]") -> None:
@@ -3486,13 +3518,13 @@ class _Worker:
         self.board = board
         self.is_replaced = False
         self.asked_at = 0.0  # when it was sent SIGURG
-        self.ended_at = _NEVER  # when it was sent SIGTERM, because of a deadline
+        self.ended_at = _NEVER  # when it was sent SIGTERM because of a deadline; it may still run
 
 
 class _Supervisor:
     """Starts the workers, replaces those that die or hang, passes SIGTERM on."""
 
-    _MOST_FAILURES = 3  # in a row
+    _MOST_FAILURES = 3  # in a row; one more, and the supervisor gives up
     _LOOK = 0.5  # seconds from one look at the boards to the next: no deadline is so near as Lambda sets it
     _CLOSE_LOOK = 0.05  # the same, while something is overdue
 
@@ -3502,13 +3534,13 @@ class _Supervisor:
         self.slots = slots
         self.processors = min(slots, _count_processors())
         self.workers: "dict[int, _Worker]" = {}  # by process id
-        self.ready = b""  # what the first worker told when it was
+        self.ready = b""  # what the first worker told when it was ready; empty before
         self.failures = 0  # workers in a row that could not start or found no Runtime API
         self.is_stopping = False
 
     def supervise(self) -> "NoReturn":
         """Keep the workers alive until SIGTERM, or until they fail. Raises SystemExit."""
-        # They are waited for: nothing here is interrupted by a signal.
+        # These two are blocked, and sigtimedwait() takes them: they never interrupt anything here.
         signals = [_signal.SIGTERM, _signal.SIGCHLD]
         self.signal_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
         self.start_worker(0)
@@ -3541,6 +3573,7 @@ class _Supervisor:
         self.workers[pid] = _Worker(index, board)
 
     def become_child(self) -> None:
+        """In a child that the supervisor has just forked, give up what is the supervisor's."""
         self.workers.clear()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
 
@@ -3564,13 +3597,13 @@ class _Supervisor:
         return told
 
     def keep_deadlines(self, pid: int, worker: _Worker) -> float:
-        """Deal with invocations of a worker that are overdue; return when to look again, in seconds."""
+        """Deal with invocations of a worker that are overdue; return the seconds until the next look."""
         board, now = worker.board, _now()
         if worker.ended_at < _NEVER:
             if now > worker.ended_at + _GRACE:
                 os.kill(pid, _signal.SIGKILL)
             return self._CLOSE_LOOK
-        late = {}
+        late = {}  # seconds past the deadline, of each slot at work; negative before it
         for place in board.places:
             state = board.state(place)
             if state == _ABANDONED:
@@ -3590,13 +3623,15 @@ class _Supervisor:
     def is_blocked(self, pid: int, worker: _Worker, late: "dict[int, float]") -> bool:
         """Whether a worker does not come to cancelling what is late, and SIGURG does not help.
 
-        What it has cancelled it abandons after the grace.
+        A worker that is not blocked cancels at the deadline, and abandons after the grace what has not
+        ended for that. So a slot that stays in one of the two states for longer shows that it is.
         """
         board = worker.board
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         if not any(late[place] > waits[board.state(place)] for place in late):
             return False
-        if not board.memory[_Board._ASKED]:  # not yet, or it has answered: another blocks, who has time
+        # Not asked yet; or it took SIGURG, and something else blocks now, which gets time of its own.
+        if not board.memory[_Board._ASKED]:
             board.memory[_Board._ASKED], worker.asked_at = 1, _now()
             os.kill(pid, _signal.SIGURG)
         return _now() > worker.asked_at + _GRACE or max(late.values()) > 10 * _GRACE
@@ -3641,7 +3676,7 @@ class _Supervisor:
     def answer(self, board: _Board, reason: str, places: "list[int]") -> None:
         """Answer the invocations in these slots in place of their worker, as timed out or for this reason.
 
-        From a child, since the Runtime API may take its time; for which it has 10 seconds.
+        A child does it, since the Runtime API may take its time. The child has 10 seconds.
         """
         losses = []
         for place in filter(board.state, places):
@@ -3681,6 +3716,7 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
         return count
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        # Version 2 has one hierarchy, without a name. Of version 1 only the one with "cpu" counts.
         folder = root if not controllers else f"{root}/cpu" if "cpu" in controllers.split(",") else ""
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)  # versions 1 and 2
         while folder:
@@ -3701,7 +3737,7 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
 
 
 def _tell_supervisor(fact: bytes) -> None:
-    """What a worker tells of itself; of any other process nothing."""
+    """Write one of the bytes above on the board, if this process is a worker; else do nothing."""
     board = _process.board
     if board is not None and not _process.is_forked_child:
         board.memory[len(board.told())] = fact[0]
@@ -3736,7 +3772,8 @@ def _redirect_output() -> None:
     try:
         for descriptor in (1, 2) if path else ():
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-            # A second at most: nobody may accept. settimeout() would not wait for one who is busy.
+            # Wait a second at most, since there may be nobody who accepts. With settimeout() connect()
+            # would not wait at all for one who is busy.
             second = (1).to_bytes(8, sys.byteorder) + bytes(8)
             sock.setsockopt(_SOL_SOCKET, _socket.SO_SNDTIMEO, second)
             sock.connect(path)
