@@ -12,7 +12,7 @@ import sys
 import tempfile
 import unittest
 
-from miniature import REPO, Fault, Lambda, function, until, until_asleep, until_gone
+from miniature import REPO, Fault, Lambda, function, keeps_connections, until, until_asleep, until_gone
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -488,6 +488,7 @@ async def handler(event, context):
     return stream(event, context) if event == "stream" else await usual(event, context)
 """
 
+    @keeps_connections
     def test_a_post_that_fails(self):
         broken = Fault(raw=b"HTTP/1.1 nonsense\r\n\r\n", close=True)
         with processors(1), managed(self.SOURCE, 3) as aws:
