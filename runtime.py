@@ -369,6 +369,26 @@ def _part_from_parent(event_loop: "Any") -> None:
         for handle in (*event_loop._ready, *event_loop._scheduled):
             handle.cancel()
 
+    def end(event_loop: "Any", details: "dict[str, Any]") -> None:
+        exception: "Any" = details.get("exception")
+        if "is not the running loop" not in str(exception):
+            event_loop.default_exception_handler(details)
+        elif isinstance(exception.__context__, SystemExit):
+            raise exception.__context__
+        else:
+            _end_in_child()
+
+    if event_loop is not None and sys.version_info >= (3, 14):
+        # From there on asyncio goes on with none of the function's tasks in a child, whose running loop
+        # it has reset: what the task comes back with is lost in a RuntimeError.
+        event_loop.set_exception_handler(end)
+
+
+def _end_in_child() -> "NoReturn":
+    """fork() in the handler has returned twice: the invocation is the parent's to answer."""
+    _note("a forked child came back from the function's code; it ends here")
+    os._exit(0)
+
 
 # ---- The loop --------------------------------------------------------------------------------
 
@@ -555,6 +575,13 @@ async def handle_event_request(
         async def call_in_task() -> None:
             nonlocal send_answer
             send_answer = await _call_function(request_handler, invocation)
+            if _process.is_forked_child:
+                import asyncio
+
+                # fork() has reset both; from 3.14 on a task wants them at its end.
+                asyncio._set_running_loop(event_loop)
+                if asyncio.current_task(event_loop) is None:
+                    asyncio.tasks._enter_task(event_loop, invocation.task)
 
         try:
             invocation.task = event_loop.create_task(call_in_task())
@@ -2874,9 +2901,7 @@ class _Connection:
     async def send(self, *parts: "Buffer") -> None:
         """Send all parts, in one call to the kernel where it takes them: no small packets."""
         if _process.is_forked_child:
-            # fork() in the handler has returned twice: the invocation is the parent's to answer.
-            _note("a forked child came back from the function's code; it ends here")
-            os._exit(0)
+            _end_in_child()
         rest = list(parts)
         while rest:
             try:
