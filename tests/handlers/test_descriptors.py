@@ -8,26 +8,29 @@ from miniature.process import tell
 
 # closerange() frees the numbers, which the function's own sockets and files then get.
 SOURCE = """
-import os, socket, tempfile, threading
+import gc, os, select, socket, tempfile, threading
 
 own, others = [], []
 
 def take(kind):
-    before = {int(name) for name in os.listdir("/proc/self/fd")}
+    highest = max(number for number in map(int, os.listdir("/proc/self/fd")) if number < 100)
+    own.clear()
     os.closerange(3, 100)
-    for _ in range(20):
+    while kind != "nothing" and max([each.fileno() for each in own], default=0) < highest:
         if kind == "file":
             own.append(tempfile.TemporaryFile(buffering=0))
+        elif kind == "epoll":
+            own.append(select.epoll())
         elif kind == "socket pair":
             own.extend(socket.socketpair())
         elif kind == "connections":
             listener = socket.create_server(("127.0.0.1", 0))
             own.extend([listener, socket.create_connection(listener.getsockname()), listener.accept()[0]])
-    assert before & {each.fileno() for each in own} - {0, 1, 2}
 
 def found():
     "What is in the function's own, and whether they are all open still."
     data = []
+    gc.collect()
     for each in own:
         os.fstat(each.fileno())
         if isinstance(each, socket.socket):
@@ -35,6 +38,8 @@ def found():
                 data.append(each.recv(100, socket.MSG_DONTWAIT))
             except OSError:
                 pass
+        elif isinstance(each, select.epoll):
+            data.append(each.poll(0))
         else:
             each.seek(0)
             data.append(each.read())
@@ -118,6 +123,107 @@ def later():
             aws.invoke("error")
             self.assertEqual(aws.invoke("after").json, [])
             self.assertEqual(len(aws.frames), 1)
+
+
+ASYNC = SOURCE + """
+import asyncio, signal, sys, warnings
+
+warnings.simplefilter("ignore", ResourceWarning)  # of what is opened here and left open
+
+loop, waiting = None, []
+
+def take(kind, take_all=take):
+    if kind != "the event loop's":
+        return take_all(kind)
+    for each in loop._selector, loop._csock:
+        os.close(each.fileno())
+
+async def use():
+    "All that an event loop has descriptors for."
+    await asyncio.sleep(0.001)
+    assert await asyncio.to_thread(lambda: 7) == 7
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert await reader.read() == b""
+    writer.close()
+    server.close()
+    waiting.append(loop.create_future())
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await waiting[-1]
+
+async def handler(event, context):
+    global loop
+    if loop is None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, lambda: [waiting.pop().set_result(None) for _ in waiting[:]])
+    if event == "count":
+        return len(os.listdir("/proc/self/fd"))
+    if not event:
+        await use()
+        return found()
+    kind, then = event
+    if then == "by a thread":
+        thread = threading.Thread(target=lambda: [take(kind), loop.call_soon_threadsafe(print, "called")])
+        thread.start()
+        thread.join()
+        assert not found()
+        await asyncio.sleep(0)
+    else:
+        take(kind)
+    if then == "exit":
+        sys.exit(3)
+    if then == "stream":
+        return stream()
+    if then == "use":
+        await use()
+    return found()
+
+async def stream():
+    yield "one"
+    await use()
+    yield "two"
+"""
+
+
+class TakenFromTheEventLoop(unittest.TestCase):
+    """An async handler that closes the event loop's epoll and self-pipe, too."""
+
+    @keeps_connections
+    def test_the_event_is_answered_and_the_event_loop_goes_on(self):
+        for kind in "nothing", "file", "epoll", "socket pair", "connections", "the event loop's":
+            with function(function=ASYNC) as root, Lambda(root) as aws:
+                for then in "end", "use", "by a thread", "stream", "end":
+                    if kind == "epoll" and then == "use":
+                        continue  # polled instead of the event loop's: that shows with the answer
+                    with self.subTest(kind, then=then):
+                        answer = aws.invoke([kind, then])
+                        self.assertEqual(answer.body, b"onetwo" if then == "stream" else b"[]")
+                        self.assertEqual(aws.invoke().json, [])
+                self.assertEqual((aws.stderr, aws.log), ("", "called\n"))
+
+    @keeps_connections
+    def test_the_end(self):
+        with function(function=ASYNC) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke(["file", "exit"]).error["errorType"], "SystemExit")
+            self.assertEqual(aws.wait(), 3)
+
+    @keeps_connections
+    def test_neighbours(self):
+        """The connections of the other slots have gone as well: they ask for their events again."""
+        processors = os.sched_getaffinity(0)
+        self.addCleanup(os.sched_setaffinity, 0, processors)
+        os.sched_setaffinity(0, [min(processors)])  # one worker has all slots
+        for kind in "nothing", "socket pair", "connections":
+            with self.subTest(kind), function(function=ASYNC) as root:
+                with Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": "4"}) as aws:
+                    count = aws.invoke("count").json
+                    aws.wait_for_next(4)
+                    self.assertEqual(aws.invoke([kind, "use"]).json, [])
+                    aws.wait_for_next(4)
+                    if kind == "nothing":
+                        self.assertLessEqual(aws.invoke("count").json, count)
+                    ids = [aws.send() for _ in range(8)]
+                    self.assertEqual([aws.answer(request_id).json for request_id in ids], [[]] * 8)
 
 
 if __name__ == "__main__":
