@@ -2701,6 +2701,7 @@ class _ResponseStream:
         if _process.is_forked_child:
             return chunk  # to send(), which ends the child
         try:
+            self._check_socket()
             sent = self.connection.sock.send(chunk, _NO_SIGNAL)
         except BlockingIOError:
             return chunk
@@ -2718,9 +2719,15 @@ class _ResponseStream:
 
     async def send(self, *parts: "Buffer") -> None:
         try:
+            self._check_socket()
             await self.connection.send(*parts)
         except BaseException as exception:
             self._cut_off(exception)
+
+    def _check_socket(self) -> None:
+        """Raise OSError if the function has closed the socket: its code runs between the chunks. 0.7 us."""
+        if self.connection._read_cookie() != self.connection.cookie:
+            raise BrokenPipeError
 
     def _cut_off(self, exception: BaseException) -> "NoReturn":
         """Let nothing follow a chunk that may be half sent. Raises _StreamCutOff, or the function's own."""

@@ -52,13 +52,13 @@ def handler(event, context):
         raise ValueError("an error")
     if event == "stream":
         return iter(["one", "two"])
-    if event == "take and stream":
-        return taking()
+    if event and event.startswith("take and stream, "):
+        return taking(event[17:])
     return found()
 
-def taking():
+def taking(kind):
     yield "one"
-    take("connections")
+    take(kind)
     yield "two"
 """
 
@@ -83,12 +83,14 @@ class Taken(unittest.TestCase):
             with self.subTest(kind), function(function=f"{SOURCE}\ntake({kind!r})\n") as root, Lambda(root) as aws:
                 self.assertEqual(aws.invoke("after").json, [])
 
+    @keeps_connections
     def test_in_the_middle_of_a_stream(self):
         """The connection is gone, and the stream with it: that is in the log, and the next event is answered."""
-        with function(function=SOURCE) as root, Lambda(root) as aws:
-            aws.send("take and stream")
-            self.assertEqual(aws.invoke("after").json, [])
-            self.assertIn("was cut off", aws.stderr)
+        for kind in "connections", "socket pair", "file":
+            with self.subTest(kind), function(function=SOURCE) as root, Lambda(root) as aws:
+                aws.send(f"take and stream, {kind}")
+                self.assertEqual(aws.invoke("after").json, [])
+                self.assertIn("was cut off", aws.stderr)
 
     def test_a_thread_that_takes_them_while_next_waits(self):
         source = SOURCE + """
