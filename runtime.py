@@ -1128,8 +1128,8 @@ class _HttpRequest:
         for number, cookie in enumerate(cookies):
             # Cookies cannot be joined, and a load balancer takes each name once. In another case
             # of letters it is another name to the load balancer, and the same one to the client.
-            letters = enumerate("set-cookie")
-            head["headers"]["".join(c.upper() if number >> i & 1 else c for i, c in letters)] = cookie
+            name = "".join(c.upper() if number >> i & 1 else c for i, c in enumerate("setcookie"))
+            head["headers"][f"{name[:3]}-{name[3:]}"] = cookie
         return head
 
     def make_response(self, head: "dict[str, Any]", body: bytes) -> "dict[str, Any]":

@@ -362,6 +362,13 @@ class Answers(Web):
         answer = self.streamed(self.play({"status": 201, "headers": self.REPEATED}, {"body": b"x"}, front_end="function URL"))
         self.assertEqual(split(answer), ({"statusCode": 201, "headers": single, "cookies": several["set-cookie"]}, b"x"))
 
+    def test_many_cookies_in_single_headers(self):
+        cookies = [f"n{number}=1" for number in range(12)]
+        start = {"status": 200, "headers": [["set-cookie", cookie] for cookie in cookies]}
+        headers = self.buffered(self.play(start, {"body": b""}, front_end="ALB")).json["headers"]
+        self.assertEqual([*headers.values()], cookies)
+        self.assertEqual({name.lower() for name in headers}, {"set-cookie"})
+
     def test_bodies(self):
         for parts, is_base64 in (
             ([b""], False), ([b"a", b"", b"b"], False), (["é".encode()[:1], "é".encode()[1:]], False),
