@@ -1900,7 +1900,7 @@ def _to_json(value: "Any") -> str:
                         has_long_string = True
                 elif kind not in _SCALARS:
                     inner.append(item)
-        if inner and type(inner) is not str:
+        if (inner or inner is value) and type(inner) is not str:
             marshal.dumps(inner)  # only to see whether it raises: a flat dict's scalars need no look
         return _encode_around_strings(value) if has_long_string else "".join(_encode(value, 0))
     except Exception:

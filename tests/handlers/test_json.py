@@ -107,6 +107,15 @@ class Response(Json):
             point: Point
             price: Decimal = Decimal("1.10")
 
+        class Empty(typing.NamedTuple):
+            pass
+
+        class False_(typing.NamedTuple):
+            x: int
+
+            def __bool__(self):
+                return False
+
         class Color(str, enum.Enum):
             red = "RED"
 
@@ -186,6 +195,9 @@ class Response(Json):
             self.returns(f"[{expression}, -{expression}]", "[Infinity, -Infinity]")
 
     def test_named_tuples_are_objects(self):
+        for expression, text in ("Empty()", "{}"), ("False_(1)", '{"x": 1}'):
+            self.returns(expression, text)
+            self.returns(f"[{expression}]", f"[{text}]")
         self.returns("Point(1, 2)", '{"x": 1, "y": 2}')
         self.returns("[Row(Point(1, (2, 3)))]", '[{"point": {"x": 1, "y": [2, 3]}, "price": 1.10}]')
         self.returns("{'k': Row(Point(None, Point('é', 0)), 1)}", '{"k": {"point": {"x": null, "y": {"x": "é", "y": 0}}, "price": 1}}')
