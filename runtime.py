@@ -2839,6 +2839,7 @@ class _Connection:
             for family, socket_type, protocol, _, socket_address in self.resolved:
                 try:
                     self.sock = _socket.socket(family, socket_type, protocol)
+                    self.cookie = self._read_cookie()  # now: close() leaves open what it does not know
                     self.sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
                     self.sock.connect(socket_address)
                     break
@@ -2851,7 +2852,6 @@ class _Connection:
             if not _is_our_own(exception):
                 raise
             raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
-        self.cookie = self._read_cookie()
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.sock.setblocking(self.event_loop is None)
         self.is_idle = True
