@@ -2930,7 +2930,7 @@ class _Connection:
         # Without an event loop, the GET for the next invocation comes right after a post, and no handler
         # has run in between. The first one comes after the function's import: no 202 has been seen by
         # then. Threads of the function are left out of account.
-        has_function_run = bool(body) or self.event_loop is not None or not self.usual_202
+        has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
             if not is_reused:
