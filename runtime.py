@@ -2813,6 +2813,7 @@ class _Connection:
         self.cookie = b""  # tells the socket from any other that the function may have put in its place
         # The last 202 to a post, byte for byte. The next one in the same second is the same, Date included.
         self.usual_202 = b""
+        self.is_in_reply = False  # a reply has begun to come, and is not here as a whole
 
     def move_to(self, event_loop: "Any") -> None:
         """Wait on the event loop from now on, instead of blocking."""
@@ -2866,7 +2867,7 @@ class _Connection:
             return b""  # no socket any more, or a kernel before 4.12
 
     def close(self) -> None:
-        self.is_idle = False
+        self.is_idle = self.is_in_reply = False
         if self.sock is not None:
             if self._read_cookie() != self.cookie:
                 self.sock.detach()  # the function has closed the descriptor, and what is there now is its own
@@ -2890,7 +2891,9 @@ class _Connection:
         return False
 
     def has_received(self) -> bool:
-        """Whether something has come that nobody has read."""
+        """Whether a reply has begun to come."""
+        if self.is_in_reply:
+            return True
         try:
             return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) != _NOTHING_RECEIVED  # type: ignore[no-any-return]
         except (OSError, AttributeError):
@@ -2959,16 +2962,19 @@ class _Connection:
             return 202, {}, b""
         usual = _parse_usual_head(data)
         if usual is None:
+            self.is_in_reply = True
             reply = await self.read_reply(data)
         else:
             status, headers, rest = usual
             whole = _take_usual_body(headers, rest)
             if whole is None:
+                self.is_in_reply = True
                 reply = status, headers, await self.read_body(status, headers, bytearray(rest))
             else:
                 reply = status, headers, whole
                 if status == 202:
                     self.usual_202 = data
+        self.is_in_reply = False
         if posted_to and reply[0] >= 300:
             _judge_refusal(posted_to, reply[0], reply[2])
         return reply
@@ -3516,6 +3522,7 @@ class _WorkerClient(LambdaRuntimeClient):
                 if not _process.is_shared or _process.is_ending or pause > 1:
                     raise
                 _note(f"{exception}; next is asked again")
+                self.connection.close()
             await self.connection.pass_turn(pause)
             pause *= 2
         self.take(invocation)

@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
-from miniature import REPO, Fault, Lambda, function, keeps_connections, until, until_asleep, until_gone
+from miniature import REPO, Fault, Lambda, function, head, keeps_connections, until, until_asleep, until_gone
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -488,6 +489,8 @@ async def handler(event, context):
     return stream(event, context) if event == "stream" else await usual(event, context)
 """
 
+    EXIT = ASYNC.replace("if event:", "if event == 'exit':\n        sys.exit(3)\n    if event:")
+
     @keeps_connections
     def test_a_post_that_fails(self):
         broken = Fault(raw=b"HTTP/1.1 nonsense\r\n\r\n", close=True)
@@ -544,8 +547,7 @@ async def handler(event, context):
             self.assertEqual([request.status for request in aws.sent("next")].count(500), 5)
 
     def test_a_handler_that_exits(self):
-        source = ASYNC.replace("if event:", "if event == 'exit':\n        sys.exit(3)\n    if event:")
-        with processors(1), managed(source, 3) as aws:
+        with processors(1), managed(self.EXIT, 3) as aws:
             aws.wait_for_next(3)
             neighbour = aws.send(WAIT)
             aws.wait_for(lambda: printed(aws, "waits"))
@@ -555,6 +557,30 @@ async def handler(event, context):
             first, second = printed(aws, "starts")
             self.assertEqual(aws.answer(neighbour).json, first)
             self.assertEqual(aws.invoke(None).json, second)
+            self.assertEqual(aws.stderr, "")
+
+    def test_a_handler_that_exits_while_an_event_comes_in_parts(self):
+        """Lambda has given the event to this process: who begins to receive it answers it."""
+        def wire(fields, body):
+            data = head(200, {**fields, "Content-Length": len(body)}) + body
+            at = data.index(b"Deadline") if body == b"false" else len(data) - 1  # in the head, or in the body
+            yield data[:at]
+            sent.release()
+            go_on.wait(10)
+            yield data[at:]
+
+        sent, go_on = threading.Semaphore(0), threading.Event()
+        with processors(1), managed(self.EXIT, 4) as aws:
+            aws.invoke()  # from now on the process knows the heads of the usual form
+            aws.wait_for_next(4)
+            ids = [aws.send(event, wire=wire) for event in (False, {})]
+            self.assertTrue(sent.acquire(timeout=10) and sent.acquire(timeout=10))
+            aws.invoke()  # the event loop has come round: the parts are out of the sockets
+            self.assertEqual(aws.invoke("exit").json["errorType"], "SystemExit")
+            aws.wait_for_next(4)  # of the one in its place
+            go_on.set()
+            answers = [aws.answer(request_id).json for request_id in ids]
+            self.assertEqual(answers, printed(aws, "starts")[:1] * 2)
             self.assertEqual(aws.stderr, "")
 
 
