@@ -381,7 +381,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         else:
             _end_in_child()
 
-    if event_loop is not None and sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14):
         # From there on asyncio goes on with none of the function's tasks in a child, whose running loop
         # it has reset: what the task comes back with is lost in a RuntimeError.
         event_loop.set_exception_handler(end)
