@@ -236,6 +236,7 @@ class ManagedInstances(unittest.TestCase):
         self.assertLessEqual(len(all_posts) - by_supervisor, 2)
         for post in all_posts[:-1]:
             self.assertTrue(post.status == 0 or by_supervisor, post.status)
+        self.assertLessEqual(sum(post.status == 202 for post in all_posts), 1, "two answers were accepted")
         post = all_posts[0]
         outcome = event["outcome"]
         if post.kind == "error":
