@@ -80,7 +80,7 @@ serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=
 ROOMS := handlers deploy miniature protocol lifecycle
 .PHONY: $(ROOMS:%=test-%)
 PYTHONFLAGS ?=
-test:  ## the tests: standard library only, no network, under a minute; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
+test:  ## the tests: standard library only, no network, about 80 s on two processors; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
 	@$(MAKE) -f $(here)/Makefile -s -k -j$$(getconf _NPROCESSORS_ONLN) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
 $(ROOMS:%=test-%):
