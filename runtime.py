@@ -66,7 +66,7 @@ _now, _sleep = time.time, time.sleep
 # ---- How a process starts and ends -----------------------------------------------------------
 
 # The exit statuses. The handler's sys.exit(n) ends the process with n, and sys.exit("text") with
-# 1 after the text. 0 is an end in order: the handler's sys.exit(), or a SIGTERM handler's.
+# 1 after the text. 0 is an orderly end: the handler's sys.exit(), or a SIGTERM handler's.
 _FAILED = 1  # an init error, a Runtime API that is away or breaks its rules, an uncaught exception
 _FAILED_BEFORE_SNAPSHOT = 64  # SnapStart, as awslambdaric has it
 _FAILED_AFTER_RESTORE = 65
@@ -84,7 +84,7 @@ def run(handler: "Handler") -> None:
     Returns at once in a child of multiprocessing or a subinterpreter, which only imports the
     script again: its parent is the one that serves invocations.
     """
-    for name in ("__mp_main__", "<fake __main__>"):  # under which they import the main script
+    for name in ("__mp_main__", "<fake __main__>"):  # the names under which such children import the script
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
     _hook_imports()
@@ -121,7 +121,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     _set_up_output()
     try:
         if slots and not (slots.isdecimal() and int(slots)):
-            # This takes the caller's place: what it raises, _serve() reports as an init error.
+            # It replaces the caller's find_handler, so that _serve() reports what it raises as an init error.
             def find_handler() -> "NoReturn":
                 message = f"AWS_LAMBDA_MAX_CONCURRENCY is {slots!r}: it has to be a whole number, at least 1"
                 raise _Fault("Runtime.InvalidConcurrency", message)
@@ -136,7 +136,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _process.log_identity = _identify(_process.log_descriptor)
         _serve(address, find_handler)
     except Exception as exception:
-        if _is_our_own(exception):  # the API, or the connection to it
+        if _is_our_own(exception):  # an _ApiError, or an OSError in one of the runtime's own calls
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
             _tell_supervisor(_API_IS_GONE)
@@ -172,10 +172,11 @@ class _Process:
     def __init__(self) -> None:
         # Set in a child that the function has forked: the invocation is not the child's to answer.
         self.is_forked_child = False
-        # Lambda's descriptor for framed log records; None: the log is stdout.
+        # Lambda's descriptor for framed log records; None: the log is stdout. Its first _identify() shows
+        # later whether the function has closed it and opened another file under its number.
         self.log_descriptor: "Optional[int]" = None
-        self.log_identity: "Optional[tuple[int, int]]" = None  # what was behind it at first
-        # What is the same for all invocations; _read_function_facts() fills it after init.
+        self.log_identity: "Optional[tuple[int, int]]" = None
+        # The part of each context that is the same for all invocations; filled after init.
         self.function_facts: "tuple[Optional[str], ...]" = ()
         # The context of the latest invocation, for log records of threads that have no context
         # variables of their own. It stays after the invocation's end, until the next begins. It is None
@@ -183,7 +184,7 @@ class _Process:
         self.context: "Optional[LambdaContext]" = None
         # The event loop that the runtime runs on; None as long as it runs without one.
         self.event_loop: "Any" = None
-        self.loop_identities: "list[Any]" = []  # what was behind its descriptors at first
+        self.loop_identities: "list[Any]" = []  # the first _identify() of its descriptors
         # One for each invocation that the process takes at a time.
         self.clients: "list[LambdaRuntimeClient]" = []
         # Several invocations share the process: async handlers on Managed Instances.
@@ -192,7 +193,9 @@ class _Process:
         self.is_ending = False
         # The connection of the extension that has Lambda send SIGTERM (section SIGTERM).
         self.extension: "Optional[_Connection]" = None
-        self.lost_selectors: "list[Any]" = []  # those whose descriptors the function has closed
+        # asyncio's selectors whose epoll the function has closed. They are never freed: that would close
+        # what is open under their numbers by now.
+        self.lost_selectors: "list[Any]" = []
         # Web applications whose lifespan has started, and has to end with the process.
         self.asgi_handlers: "list[_AsgiHandler]" = []
         # On Managed Instances: what a worker shares with its supervisor; None in any other process.
@@ -274,17 +277,16 @@ def _set_path(task_root: str) -> None:
     """sys.path as Lambda has it: the function, the layers, AWS's SDK, the interpreter's own."""
     site_packages = f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     first = [task_root, site_packages, "/opt/python"]
-    interpreter_path = [
-        path for path in sys.path if path
-    ]  # "" is the current directory, which `python -c` puts there
+    interpreter_path = [path for path in sys.path if path]  # `python -c` has put "" there, the current folder
     sdk = os.environ.pop("_RUNTIME_SDK", None)  # the folder of a managed runtime's bootstrap.py
     if sdk is not None:
-        interpreter_path = [sdk, *interpreter_path] if sdk not in interpreter_path else interpreter_path
+        if sdk not in interpreter_path:
+            interpreter_path.insert(0, sdk)
         os.environ.setdefault("PYTHONPATH", sdk)  # for Pythons that the function starts
     sys.path[:] = [*first, *interpreter_path]
     _hook_imports([path for path in interpreter_path if path not in first])
     standard_library = os.path.dirname(os.__file__)
-    if os.path.exists(f"{standard_library}/.modules"):
+    if os.path.exists(f"{standard_library}/.modules"):  # compiled modules in one file (section below)
         _import_from_one_file(standard_library)
     for folder in first:
         try:
@@ -358,11 +360,11 @@ def _let_go_in_child() -> None:
 def _part_from_parent(event_loop: "Any") -> None:
     """In a forked child, make asyncio's event loop its own.
 
-    The child has the same epoll: what it took off that, its parent would not hear of any more. And
-    it has a copy of each task: only the code that has forked is to go on in it. A signal that it
-    gets would be told to the parent's event loop, too.
+    The two share one epoll: if the child unregistered a descriptor there, its parent would hear of
+    that no more. And the child has a copy of each task, where only the code that has called fork()
+    is to go on: so the steps of all others are cancelled.
     """
-    _signal.set_wakeup_fd(-1)
+    _signal.set_wakeup_fd(-1)  # else the parent's event loop would run its handler of the child's signals
     fileno = getattr(getattr(event_loop, "_selector", None), "fileno", None)
     if fileno is not None:  # else it is another's loop, or polls without an epoll
         import select
@@ -372,7 +374,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         for handle in (*event_loop._ready, *event_loop._scheduled):
             handle.cancel()
 
-    def end(event_loop: "Any", details: "dict[str, Any]") -> None:
+    def handle_exception(event_loop: "Any", details: "dict[str, Any]") -> None:
         exception: "Any" = details.get("exception")
         if "is not the running loop" not in str(exception):
             event_loop.default_exception_handler(details)
@@ -382,9 +384,9 @@ def _part_from_parent(event_loop: "Any") -> None:
             _end_in_child()
 
     if sys.version_info >= (3, 14):
-        # From there on asyncio goes on with none of the function's tasks in a child, whose running loop
-        # it has reset: what the task comes back with is lost in a RuntimeError.
-        event_loop.set_exception_handler(end)
+        # fork() has reset the running loop. asyncio ends each step of a task with a RuntimeError for that,
+        # whose __context__ is what the step itself has raised.
+        event_loop.set_exception_handler(handle_exception)
 
 
 def _end_in_child() -> "NoReturn":
@@ -570,7 +572,7 @@ def _mend(event_loop: "Any") -> bool:
     if _identify_descriptors(event_loop) == _process.loop_identities:
         return False
     lost, ssock = event_loop._selector, event_loop._ssock.detach()
-    _process.lost_selectors.append(lost)  # never freed: an epoll would close its number
+    _process.lost_selectors.append(lost)
     event_loop._csock.detach()
     for connection in [client.connection for client in _process.clients]:
         if connection.sock is not None and connection._read_cookie() != connection.cookie:
