@@ -38,6 +38,7 @@ import os
 import sys
 import time
 from _contextvars import ContextVar, copy_context
+from _frozen_importlib_external import PathFinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def run(handler: "Handler") -> None:
     for name in ("__mp_main__", "<fake __main__>"):  # the names under which such children import the script
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
-    _hook_imports()
+    sys.meta_path.insert(0, _ImportHook())
     _live(lambda: handler)
 
 
@@ -284,7 +285,7 @@ def _set_path(task_root: str) -> None:
             interpreter_path.insert(0, sdk)
         os.environ.setdefault("PYTHONPATH", sdk)  # for Pythons that the function starts
     sys.path[:] = [*first, *interpreter_path]
-    _hook_imports([path for path in interpreter_path if path not in first])
+    sys.meta_path.insert(0, _ImportHook([path for path in interpreter_path if path not in first]))
     standard_library = os.path.dirname(os.__file__)
     if os.path.exists(f"{standard_library}/.modules"):  # compiled modules in one file (section below)
         _import_from_one_file(standard_library)
@@ -309,8 +310,6 @@ def _make_room(folders: "list[str]") -> None:
     A module or package takes the name over. A folder of modules without `__init__.py` is joined to
     this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
     """
-    from _frozen_importlib_external import PathFinder
-
     portions = []
     for folder in folders:
         spec = PathFinder.find_spec(__name__, [folder])
@@ -1586,12 +1585,6 @@ _IMPORTED_BEFORE_THE_FUNCTION = (
 )
 
 
-def _hook_imports(interpreter_path: "Sequence[str]" = ()) -> None:
-    """Have a say in a few imports of the function's; `interpreter_path` is the interpreter's part of sys.path."""
-    changes = {"logging": _set_up_logging, "multiprocessing.spawn": _prepare_for_children}
-    sys.meta_path.insert(0, _ImportHook(changes, interpreter_path))
-
-
 class _ImportHook:
     """A finder that comes first on sys.meta_path: it sees each import of a module that is not there yet.
 
@@ -1607,32 +1600,26 @@ class _ImportHook:
     package is not installed.
     """
 
-    def __init__(self, changes: "dict[str, Callable[[], None]]", interpreter_path: "Sequence[str]") -> None:
-        self.changes = {name: change for name, change in changes.items() if name not in sys.modules}
-        # Modules that are there already are changed at once, and the others when they are imported.
-        for name in changes.keys() - self.changes:
-            changes[name]()
-        self.interpreter_path = interpreter_path
-        names = [name for holds, names in _IMPORTED_BEFORE_THE_FUNCTION if holds for name in names.split()]
-        self.from_interpreter_path = frozenset(names if interpreter_path else ()).difference(
-            sys.builtin_module_names
-        )
+    def __init__(self, interpreter_path: "Sequence[str]" = ()) -> None:
+        # Each is called once: at once where its module is there already, else when it has been imported.
+        self.changes = {"logging": _set_up_logging, "multiprocessing.spawn": _prepare_for_children}
+        for name in sys.modules.keys() & self.changes:
+            self.changes.pop(name)()
+        self.interpreter_path = interpreter_path  # the part of sys.path that is neither function nor layers
+        lines = [names for holds, names in _IMPORTED_BEFORE_THE_FUNCTION if holds and interpreter_path]
+        self.from_interpreter_path = {*" ".join(lines).split()}.difference(sys.builtin_module_names)
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         change = self.changes.get(name)
         is_awslambdaric = name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context")
         spec: "Any" = None
         if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
-            # dataclasses looks at what is called typing, and 3.14's logging needs dataclasses, through
-            # _colorize: all of AWS's runtime, before a typing.py of the function's own comes.
-            from _frozen_importlib_external import PathFinder
-
-            spec = PathFinder.find_spec(name)
-            if spec is not None and os.path.dirname(spec.origin or "") not in self.interpreter_path:
+            # 3.14's logging imports _colorize and that dataclasses, which looks into the module typing. So
+            # before a typing.py of the function's own is imported, _colorize is, as in AWS's runtime.
+            found = PathFinder.find_spec(name)
+            if found is not None and os.path.dirname(found.origin or "") not in self.interpreter_path:
                 import _colorize  # noqa: F401
         if name in self.from_interpreter_path:
-            from _frozen_importlib_external import PathFinder
-
             spec = PathFinder.find_spec(name, self.interpreter_path, target)
         elif change is None and not is_awslambdaric:
             return None
