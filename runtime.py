@@ -1677,8 +1677,11 @@ def _prepare_for_children() -> None:
 # ---- Imports from one file -------------------------------------------------------------------
 
 # `make dist` and `make layer` put the compiled code of a folder once more into one file in it,
-# `.modules`; the docstring of tests/deploy/package.py has its format. What it saves a module is the
-# search for its compiled file, six system calls, and on a cold disk a read at random.
+# `.modules`. What it saves a module is the search for its compiled file, six system calls, and on a
+# cold disk a read at random. The file begins with 56 bytes: its version, "lambda-modules-1"; Python's
+# magic number, filled up to 16 bytes; then, 8 bytes each and little-endian, the size of the file, the
+# time of modification that all sources had, and the size of the index. The index follows (below), and
+# behind it the code objects: marshalled each, with an 8-byte hash in front that its size counts in.
 
 
 def _import_from_one_file(folder: str) -> None:
@@ -1688,7 +1691,7 @@ def _import_from_one_file(folder: str) -> None:
     and the loaders SourceFileLoader's own, each with one method exchanged: whoever looks at a
     module, a loader or a finder sees what is there without this. Code runs only if the source beside
     it is the one that it was compiled from, as far as load() can tell. What this function itself does
-    begins below the functions in it.
+    begins below the functions in it, where the head of the file is read.
     """
     if sys.flags.optimize:
         return  # `python -O`: the code in there has its asserts
@@ -1697,8 +1700,8 @@ def _import_from_one_file(folder: str) -> None:
     magic, source_hash = importlib.MAGIC_NUMBER, imp.source_hash
     folder = folder.rstrip("/")
     file = f"{folder}/.modules"
-    # By the path of a source below `folder`: where its code begins behind `code_starts_at`, the size of
-    # the code, the size of the source, and the source's hash.
+    # By the path of a source below `folder`: where its code begins behind the index, the size of the
+    # code, the size of the source, and the source's hash.
     index: "dict[str, tuple[int, int, int, bytes]]" = {}
 
     def read(offset: int, size: int) -> bytes:
@@ -1710,14 +1713,14 @@ def _import_from_one_file(folder: str) -> None:
             os.close(descriptor)
 
     def read_checked(offset: int, size: int) -> "Any":
-        """The object that is there, if the hash in front of it is right: damaged code could crash Python."""
+        """The object that is marshalled there. Its hash has to be right: damaged code could crash Python."""
         data = memoryview(read(offset, size))
         if len(data) != size or source_hash(0, data[8:]) != data[:8]:
             raise ValueError("is cut or damaged")
         return marshal.loads(data[8:])
 
     def give_up(why: object) -> None:
-        """Use the file no more, and say so the first time: after that `index` is empty."""
+        """Use the file no more, and say so once: an index that was read and is empty has been given up."""
         if index or not code_starts_at:
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
@@ -1729,19 +1732,19 @@ def _import_from_one_file(folder: str) -> None:
         if not size:
             return loader
         status = os.stat(path)
-        if status.st_mtime == packed_at and status.st_size != source_size:
-            give_up("is not of this folder")
-            return loader
-        if status.st_mtime != packed_at:
-            # Edited, or unpacked without its time of modification. As with Python's own compiled
-            # files, equal time and size stand for equal content. The time differs, so the source is read.
-            if status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
-                # Without stats get_code() compiles the source: __pycache__ is as old as `.modules`.
-                loader.path_stats = refuse
+        if status.st_mtime == packed_at:
+            # As with Python's own compiled files, equal time and size stand for equal content.
+            if status.st_size != source_size:
+                give_up("is not of this folder")
                 return loader
+        elif status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
+            # The source has been edited, not only unpacked without its time. What __pycache__ has of it is
+            # as old as `.modules`, and never checked; get_code() leaves it where path_stats() fails.
+            loader.path_stats = refuse
+            return loader
 
         def get_code(name: str) -> "Any":
-            vars(loader).pop("get_code", None)  # from now on it is like any other
+            vars(loader).pop("get_code", None)  # from now on the loader is like any other
             try:
                 code = read_checked(code_starts_at + offset, size)
                 imp._fix_co_filename(code, path)
@@ -1763,9 +1766,9 @@ def _import_from_one_file(folder: str) -> None:
         find_spec = finder.find_spec
 
         def find_if_listed(name: str, target: "Any" = None) -> "Any":
-            """What FileFinder does; in a third of the time if its list of the folder has no such name.
+            """FileFinder's find_spec(), in a third of the time for a name that its list of the folder has not.
 
-            It has none each time a module of the standard library is looked for in here first.
+            So it is with each module of the standard library: it is looked for in the function's folder first.
             """
             tail, names = name.rpartition(".")[2], finder._path_cache
             for suffix in suffixes:
@@ -1796,11 +1799,11 @@ def _import_from_one_file(folder: str) -> None:
         code_starts_at = 56 + index_size
     except (OSError, ValueError) as exception:
         return give_up(exception)
-    kinds = importlib._get_supported_file_loaders()
-    kinds = [(load if kind is importlib.SourceFileLoader else kind, of_kind) for kind, of_kind in kinds]
-    suffixes = ["", *(suffix for _, of_kind in kinds for suffix in of_kind)]  # "": a package's folder
-    make_finder = importlib.FileFinder.path_hook(*kinds)
-    # Before the two of Python's own, of which the first, for zips, is slow; behind those that a
+    loaders = importlib._get_supported_file_loaders()  # each with the suffixes of its files
+    loaders = [(load if loader is importlib.SourceFileLoader else loader, ends) for loader, ends in loaders]
+    suffixes = ["", *(suffix for _, ends in loaders for suffix in ends)]  # "": a package's folder
+    make_finder = importlib.FileFinder.path_hook(*loaders)
+    # Before Python's own two hooks, of which the first, for zips, is slow; behind those that a
     # sitecustomize has put there.
     sys.path_hooks.insert(-2, find_finder)
     for path in [*sys.path_importer_cache]:
