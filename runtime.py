@@ -3427,7 +3427,7 @@ def _dump_tasks(name: str) -> None:
 # loop. If it is a plain one, or blocks the event loop, the supervisor ends the worker. What a dead
 # worker has left unanswered is answered by a child of the supervisor.
 #
-# What a worker tells of itself, one byte each, begins the board:
+# The board begins with what a worker tells of itself, one byte for each piece of news:
 
 _ASYNC_READY = b"a"  # the function is initialised; its handler is async
 _PLAIN_READY = b"p"  # the same, and it is not
@@ -3440,7 +3440,7 @@ _API_IS_GONE = b"!"  # the worker ends because of the Runtime API
 # itself, and the supervisor exits with the same status.
 
 _GRACE = 0.4  # seconds that a function has to end in; when Lambda shuts down a process, it has 0.5
-_MARGIN = 0.1  # seconds that a worker may be late
+_MARGIN = 0.1  # seconds that a worker may be late with what it has to do
 _NEVER = float("inf")
 
 # The states of a slot on the board.
@@ -3454,8 +3454,8 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork()."""
 
-    _FACTS = 7  # bytes in front, for what the worker tells
-    _ASKED = 7  # the byte behind them: whether SIGURG has been sent to a worker that has not taken it
+    _SIGURG_PENDING = 7  # the byte behind the news: whether SIGURG was sent and the worker has not taken it
+    _ENTRIES = 8  # where the entries of the slots begin
 
     def __init__(self, slots: int) -> None:
         from _struct import Struct
@@ -3464,13 +3464,12 @@ class _Board:
         # The entry of a slot: the two ids of its invocation, when that began, its deadline, and the state.
         self.entry = Struct("=256sddB")
         self.supervisor = os.getpid()
-        self.memory: "Any" = mmap(-1, 8 + slots * self.entry.size)
-        # Where the entries of the slots begin.
-        self.places = list(range(8, len(self.memory), self.entry.size))
+        self.memory: "Any" = mmap(-1, self._ENTRIES + slots * self.entry.size)
+        self.places = list(range(self._ENTRIES, len(self.memory), self.entry.size))  # where each entry begins
         self.state_at = self.entry.size - 1
 
     def told(self) -> bytes:
-        return self.memory[: self._FACTS].rstrip(b"\0")  # type: ignore[no-any-return]
+        return self.memory[: self._SIGURG_PENDING].rstrip(b"\0")  # type: ignore[no-any-return]
 
     def state(self, place: int) -> int:
         return self.memory[place + self.state_at]  # type: ignore[no-any-return]
@@ -3492,10 +3491,10 @@ class _WorkerClient(LambdaRuntimeClient):
         super().__init__(address)
         board: "Any" = _process.board
         self.board = board
-        self.place = board.places.pop(0)  # the supervisor's list is another since the fork
+        self.place = board.places.pop(0)  # of this process's copy: the supervisor's has them all
         self.watch: "Optional[_DeadlineWatch]" = None
         self.began = self.deadline = 0.0
-        self.look_at = _NEVER  # a time: when the watch is to look at this slot next
+        self.next_look = _NEVER  # Unix time: when the watch is to look at this slot
         self.is_last = False  # the process ends after this invocation
 
     async def wait_next_invocation(self) -> _Invocation:
@@ -3529,15 +3528,15 @@ class _WorkerClient(LambdaRuntimeClient):
         board = self.board
         board.entry.pack_into(board.memory, self.place, ids, self.began, self.deadline, _RUNNING)
         if self.watch is not None:
-            self.look_at = self.deadline
-            if self.deadline < self.watch.moment:
+            self.next_look = self.deadline
+            if self.deadline < self.watch.armed_for:
                 self.watch.arm(self.deadline)
 
     def settle(self) -> None:
         if self.invocation is not None:
             if self.watch is None and self.overdue_after():
-                self.is_last = True  # the supervisor has sent SIGTERM
-            self.invocation, self.look_at = None, _NEVER
+                self.is_last = True  # without a watch it was the supervisor that ended it, by SIGTERM
+            self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
 
     def overdue_after(self) -> float:
@@ -3547,15 +3546,15 @@ class _WorkerClient(LambdaRuntimeClient):
 class _DeadlineWatch:
     """Cancels the async invocations of a worker that are past their deadlines.
 
-    One timer waits for the nearest deadline. It goes on when that invocation ends in time: the
-    deadlines of those that begin meanwhile are later, and look() then arms it for the nearest of them.
+    One timer waits for the nearest deadline. It is not stopped when that invocation ends in time: the
+    deadlines of those that begin meanwhile are later, and look() arms it for the nearest of them.
     """
 
     def __init__(self, event_loop: "Any", clients: "Any", abandon: "Callable[[_WorkerClient], None]") -> None:
         self.event_loop = event_loop
         self.clients = clients
         self.abandon = abandon
-        self.moment = _NEVER
+        self.armed_for = _NEVER
         self.timer: "Any" = None
         for client in clients:
             client.watch = self
@@ -3565,26 +3564,26 @@ class _DeadlineWatch:
     def arm(self, moment: float) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        self.moment = moment
+        self.armed_for = moment
         self.timer = self.event_loop.call_later(max(0.001, moment - _now()), self.look)
 
     def look(self) -> None:
-        now, self.moment = _now(), _NEVER
+        now, self.armed_for = _now(), _NEVER
         for client in self.clients:
-            if client.look_at <= now:
+            if client.next_look <= now:
                 self.expire(client, now)
-        moment = min(client.look_at for client in self.clients)
+        moment = min(client.next_look for client in self.clients)
         if moment < _NEVER:
             self.arm(moment)
 
     def expire(self, client: "_WorkerClient", now: float) -> None:
         task: "Any" = client.invocation and client.invocation.task
-        client.look_at = _NEVER
+        client.next_look = _NEVER
         if task is None or task.done():
             client.board.mark(client.place, _ANSWERING)
         elif not client.overdue_after():
             client.board.mark(client.place, _OVERDUE)
-            client.look_at = now + _GRACE
+            client.next_look = now + _GRACE
             task.cancel()
         else:  # it has ignored that
             client.board.mark(client.place, _ABANDONED)
@@ -3599,13 +3598,13 @@ class _DeadlineWatch:
         """
         import asyncio
 
-        self.clients[0].board.memory[_Board._ASKED] = 0
+        self.clients[0].board.memory[_Board._SIGURG_PENDING] = 0
         context = _current_context.get()
         for client in self.clients:
-            if client.look_at <= _now() and context is not None:
+            if client.next_look <= _now() and context is not None:
                 if context.aws_request_id == client.invocation.request_id:
                     client.board.mark(client.place, _OVERDUE)
-                    client.look_at, client.is_last = _now() + _GRACE, True
+                    client.next_look, client.is_last = _now() + _GRACE, True
                     raise asyncio.CancelledError
 
 
@@ -3616,15 +3615,15 @@ class _Worker:
         self.index = index  # its place among the workers, which its successor takes over
         self.board = board
         self.is_replaced = False
-        self.asked_at = 0.0  # when it was sent SIGURG
-        self.ended_at = _NEVER  # when it was sent SIGTERM because of a deadline; it may still run
+        self.sigurg_at = 0.0  # when it was last sent SIGURG
+        self.sigterm_at = _NEVER  # when it was sent SIGTERM because of a deadline
 
 
 class _Supervisor:
     """Starts the workers, replaces those that die or hang, passes SIGTERM on."""
 
     _MOST_FAILURES = 3  # in a row; one more, and the supervisor gives up
-    _LOOK = 0.5  # seconds from one look at the boards to the next: no deadline is so near as Lambda sets it
+    _LOOK = 0.5  # seconds from one look at the boards to the next: Lambda's shortest timeout is longer
     _CLOSE_LOOK = 0.05  # the same, while something is overdue
 
     def __init__(self, address: str, find_handler: "Callable[[], Handler]", slots: int) -> None:
@@ -3633,7 +3632,7 @@ class _Supervisor:
         self.slots = slots
         self.processors = min(slots, _count_processors())
         self.workers: "dict[int, _Worker]" = {}  # by process id
-        self.ready = b""  # what the first worker told when it was ready; empty before
+        self.ready = b""  # _ASYNC_READY or _PLAIN_READY, as the first worker told; empty before
         self.failures = 0  # workers in a row that could not start or found no Runtime API
         self.is_stopping = False
 
@@ -3653,10 +3652,7 @@ class _Supervisor:
             for pid, worker in () if self.is_stopping else list(self.workers.items()):
                 self.hear(worker)
                 wait = min(wait, self.keep_deadlines(pid, worker))
-        sys.exit(_FAILED if self.has_given_up() else 0)
-
-    def has_given_up(self) -> bool:
-        return self.failures > self._MOST_FAILURES
+        sys.exit(_FAILED if self.failures > self._MOST_FAILURES else 0)
 
     def start_worker(self, index: int) -> None:
         # This worker's share of the slots, dealt out in turn to the processors. Only an async
@@ -3698,42 +3694,43 @@ class _Supervisor:
     def keep_deadlines(self, pid: int, worker: _Worker) -> float:
         """Deal with invocations of a worker that are overdue; return the seconds until the next look."""
         board, now = worker.board, _now()
-        if worker.ended_at < _NEVER:
-            if now > worker.ended_at + _GRACE:
+        if worker.sigterm_at < _NEVER:
+            if now > worker.sigterm_at + _GRACE:
                 os.kill(pid, _signal.SIGKILL)
             return self._CLOSE_LOOK
-        late = {}  # seconds past the deadline, of each slot at work; negative before it
+        lateness = {}  # seconds past the deadline, of each slot at work; negative before it
         for place in board.places:
             state = board.state(place)
             if state == _ABANDONED:
                 self.answer(board, "", [place])
             elif state in (_RUNNING, _OVERDUE):
-                late[place] = now - board.read(place)[3]
-        overdue = [place for place in late if late[place] >= 0]
+                lateness[place] = now - board.read(place)[3]
+        overdue = [place for place in lateness if lateness[place] >= 0]
         if not overdue:
-            return min(self._LOOK, -max(late.values(), default=-_NEVER))
-        if self.ready == _PLAIN_READY or self.is_blocked(pid, worker, late):
+            return min(self._LOOK, -max(lateness.values(), default=-_NEVER))
+        if self.ready == _PLAIN_READY or self.is_blocked(pid, worker, lateness):
             for place in overdue:
                 board.mark(place, _OVERDUE)
-            worker.ended_at = now
+            worker.sigterm_at = now
             os.kill(pid, _signal.SIGTERM)
         return self._CLOSE_LOOK
 
-    def is_blocked(self, pid: int, worker: _Worker, late: "dict[int, float]") -> bool:
-        """Whether a worker does not come to cancelling what is late, and SIGURG does not help.
+    def is_blocked(self, pid: int, worker: _Worker, lateness: "dict[int, float]") -> bool:
+        """Whether a worker does not come to cancelling what is overdue, and SIGURG does not help.
 
         A worker that is not blocked cancels at the deadline, and abandons after the grace what has not
         ended for that. So a slot that stays in one of the two states for longer shows that it is.
         """
         board = worker.board
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
-        if not any(late[place] > waits[board.state(place)] for place in late):
+        if not any(lateness[place] > waits[board.state(place)] for place in lateness):
             return False
-        # Not asked yet; or it took SIGURG, and something else blocks now, which gets time of its own.
-        if not board.memory[_Board._ASKED]:
-            board.memory[_Board._ASKED], worker.asked_at = 1, _now()
+        # SIGURG comes first; and once more where the worker took it and something else blocks now, which
+        # gets the same grace. Ten times the grace is enough for all of it.
+        if not board.memory[_Board._SIGURG_PENDING]:
+            board.memory[_Board._SIGURG_PENDING], worker.sigurg_at = 1, _now()
             os.kill(pid, _signal.SIGURG)
-        return _now() > worker.asked_at + _GRACE or max(late.values()) > 10 * _GRACE
+        return _now() > worker.sigurg_at + _GRACE or max(lateness.values()) > 10 * _GRACE
 
     def reap(self) -> None:
         while True:
@@ -3755,7 +3752,7 @@ class _Supervisor:
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             reason = f"exited with error: signal: {(_signal.strsignal(number) or str(number)).lower()}"
-            if worker.ended_at == _NEVER:
+            if worker.sigterm_at == _NEVER:
                 _note(f"a worker was ended by {_name_of_signal(number)}")
         elif status:
             reason = f"exited with error: exit status {os.WEXITSTATUS(status)}"
@@ -3763,10 +3760,10 @@ class _Supervisor:
         told = self.hear(worker)
         if not self.ready:  # the first: it has reported its init error itself
             sys.exit(os.WEXITSTATUS(status) or _FAILED)
-        has_served = any(worker.board.memory[place] for place in worker.board.places)
+        has_served = any(worker.board.memory[place] for place in worker.board.places)  # an id is there
         has_failed = not told or (_API_IS_GONE in told and not has_served)
         self.failures = self.failures + 1 if has_failed else 0
-        if self.has_given_up():
+        if self.failures > self._MOST_FAILURES:
             self.stop()
         elif not worker.is_replaced:
             _sleep(self.failures / 10)
@@ -3784,7 +3781,7 @@ class _Supervisor:
             losses.append((*_describe_loss(request_id, seconds, reason), invocation_id))
             board.mark(place, _IDLE)
         if not losses or os.fork():
-            return
+            return  # the supervisor; what follows is the child
         try:
             self.become_child()
             _signal.alarm(10)
@@ -3835,11 +3832,11 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
     return count
 
 
-def _tell_supervisor(fact: bytes) -> None:
-    """Write one of the bytes above on the board, if this process is a worker; else do nothing."""
+def _tell_supervisor(news: bytes) -> None:
+    """Write a piece of news on the board, if this process is a worker; else do nothing."""
     board = _process.board
     if board is not None and not _process.is_forked_child:
-        board.memory[len(board.told())] = fact[0]
+        board.memory[len(board.told())] = news[0]
         try:
             os.kill(board.supervisor, _signal.SIGCHLD)  # which wakes it up, and means nothing to others
         except ProcessLookupError:
@@ -3873,7 +3870,7 @@ def _redirect_output() -> None:
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             # Wait a second at most, since there may be nobody who accepts. With settimeout() connect()
             # would not wait at all for one who is busy.
-            second = (1).to_bytes(8, sys.byteorder) + bytes(8)
+            second = (1).to_bytes(8, sys.byteorder) + bytes(8)  # a struct timeval: seconds, microseconds
             sock.setsockopt(_SOL_SOCKET, _socket.SO_SNDTIMEO, second)
             sock.connect(path)
             sock.setsockopt(_SOL_SOCKET, _socket.SO_SNDTIMEO, bytes(16))
