@@ -912,9 +912,9 @@ def _refused_chunk(chunk: object, chunks: object, hint: str) -> "_Fault":
     """The error about a chunk: it names the iterator that has yielded it and, of a generator, the line."""
     place, iterator = "", chunks
     while iterator is not None:  # the innermost that a generator delegates to with `yield from`
-        prefix = {"generator": "gi", "async_generator": "ag"}.get(type(iterator).__name__)
-        frame = getattr(iterator, f"{prefix}_frame", None) if prefix else None
         name = type(iterator).__name__
+        prefix = {"generator": "gi", "async_generator": "ag"}.get(name)
+        frame = getattr(iterator, f"{prefix}_frame", None) if prefix else None
         if frame is None:
             break
         name = frame.f_code.co_name
@@ -3339,8 +3339,8 @@ def _register_extension(address: str) -> "_Connection":
 def _watch_deadlines() -> None:
     """PYTHONFAULTHANDLER=1: dump all stacks 100 ms before an invocation times out.
 
-    faulthandler's own thread does it, without the GIL, and has no place for a text: the request
-    id gets into the dump as the name of the frame that calls the handler. Where an event loop
+    faulthandler's own thread does it, without the GIL, and has no place for a text. So each invocation
+    gets a copy of _call_function() whose code has the request id as its name. Where an event loop
     runs, a timer on it dumps first, from the main thread: faulthandler's could read frames while
     they change. faulthandler's follows 20 ms later, for a handler that blocks the event loop.
     """
@@ -3348,7 +3348,7 @@ def _watch_deadlines() -> None:
     import faulthandler
 
     call_function: "Any" = _call_function
-    dump_at: "dict[object, float]" = {}  # Unix time, of each invocation under way
+    dump_at: "dict[object, float]" = {}  # Unix time, for the `named` of each invocation under way
 
     def arm() -> None:
         faulthandler.cancel_dump_traceback_later()
@@ -3392,21 +3392,20 @@ def _dump_tasks(name: str) -> None:
     import asyncio
 
     lines = [f"{name} is about to time out; the tasks that wait:\n"]
+    # What a coroutine, an async generator and a generator call their frame, and what they wait for.
+    kinds = (("cr_frame", "cr_await"), ("ag_frame", "ag_await"), ("gi_frame", "gi_yieldfrom"))
     for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
         stack = []
         waiting: "Any" = task.get_coro()
         while waiting is not None:
-            # Of __anext__() of an async generator only the collector knows the generator.
+            # What __anext__() returns has no attribute for its async generator, but refers to it.
             inside = (waiting, *gc.get_referents(waiting))
-            known = ((each, prefix) for each in inside for prefix in ("cr", "ag", "gi"))
-            each, prefix = next(
-                (pair for pair in known if hasattr(pair[0], f"{pair[1]}_frame")), (None, "cr")
-            )
-            frame = getattr(each, f"{prefix}_frame", None)
+            known = ((each, names) for each in inside for names in kinds if hasattr(each, names[0]))
+            each, (frame_name, waiting_name) = next(known, (None, kinds[0]))
+            frame, waiting = getattr(each, frame_name, None), getattr(each, waiting_name, None)
             if frame is not None and frame.f_code.co_filename != __file__:
                 code = frame.f_code
                 stack.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
-            waiting = getattr(each, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
         if stack:
             lines += [f"{task.get_name()}:\n", *stack]
     _write(2, "".join(lines).encode("utf-8", "backslashreplace"))
