@@ -1844,7 +1844,7 @@ def _from_json(data: "Buffer") -> "Any":
     import json
 
     json.loads(text)  # raises, and says what is wrong and where
-    raise ValueError("it is not JSON")  # if that json is the function's own
+    raise ValueError("it is not JSON")  # where the function has a json.py, whose loads() may not raise
 
 
 class _Digits(str):
@@ -1881,7 +1881,6 @@ def _to_json(value: "Any") -> str:
     and so is one with bytes or sets in it, which marshal takes and the encoder refuses.
     """
     try:
-        inner: "Any" = value
         has_long_string = type(value) is str and len(value) > _LONG
         if type(value) is dict:
             inner = []
@@ -1892,8 +1891,10 @@ def _to_json(value: "Any") -> str:
                         has_long_string = True
                 elif kind not in _SCALARS:
                     inner.append(item)
-        if (inner or inner is value) and type(inner) is not str:
-            marshal.dumps(inner)  # only to see whether it raises: a flat dict's scalars need no look
+            if inner:  # else the dict is flat, and its scalars need no look
+                marshal.dumps(inner)  # only to see whether it raises
+        elif type(value) is not str:
+            marshal.dumps(value)
         return _encode_around_strings(value) if has_long_string else "".join(_encode(value, 0))
     except Exception:
         return "".join(_encode_exact(_to_builtin(value, ()), 0))
@@ -1947,7 +1948,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _to_builtin(value: "Any", parents: "tuple[int, ...]") -> "Any":
-    """The same value in types that the C encoder writes as they are meant. Raises what says why not.
+    """The same value, made of types that the C encoder writes as awslambdaric does. Raises where it cannot be.
 
     `parents` are the ids of the containers around this value: one that contains itself would never end.
     """
