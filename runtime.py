@@ -2024,7 +2024,7 @@ def _stack_frames(traceback: "Optional[TracebackType]") -> "list[StackFrame]":
             try:
                 import linecache
 
-                # From 3.13 on, linecache knows bootstrap's `-c` code by the name that exec() gives too.
+                # exec() names its code so, and from 3.13 on linecache has bootstrap's `-c` under that name.
                 source = "" if file == "<string>" else linecache.getline(file, line, frame.f_globals).strip()
             except BaseException:  # the module may be the function's own
                 source = ""
@@ -2034,7 +2034,7 @@ def _stack_frames(traceback: "Optional[TracebackType]") -> "list[StackFrame]":
 
 
 def _format_stack(stack: "list[StackFrame]") -> "list[str]":
-    """A stack as Python prints it: of a call that repeats, the first three."""
+    """A stack as Python prints it: of a call that comes many times in a row, three, and how many more."""
     trace, times = [], 0
     for frame, following in zip(stack, [*stack[1:], None]):
         file, line, name, source = frame
@@ -2223,10 +2223,10 @@ def _note(message: str) -> None:
     _write(2, f"runtime: {line}\n".encode("utf-8", "backslashreplace"))
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(descriptor: int, data: bytes) -> None:
     """Write all of `data`; a descriptor that cannot be written to is no error."""
     try:
-        _write_whole(fd, lambda rest: os.write(fd, rest), data)
+        _write_whole(descriptor, lambda rest: os.write(descriptor, rest), data)
     except OSError as exception:
         if not _is_our_own(exception):
             raise
@@ -2234,7 +2234,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _frame_type(base: int, level: int) -> int:
-    """The frame type for a record of this level, as awslambdaric's table has it."""
+    """The frame type for a record of this level, by the numbers that awslambdaric gives them."""
     tens = min(50, max(0, level)) // 10
     return base + 4 * (tens + 1) if tens else base
 
@@ -2296,10 +2296,10 @@ def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
 # own records among them; the kernel keeps lines of other processes whole up to 4,096 bytes.
 
 _output_lock = _thread.RLock()
-_PIPE_BUF = 4096  # bytes that a pipe takes as a whole, or not at all
+_PIPE_BUF = 4096  # a write of up to so many bytes a pipe takes as a whole, or not at all
 
 
-def _write_whole(fd: int, write: "Callable[[Buffer], Optional[int]]", data: "Buffer") -> int:
+def _write_whole(descriptor: int, write: "Callable[[Buffer], Optional[int]]", data: "Buffer") -> int:
     """Write all of `data` without anything of another thread in between; return its length.
 
     `write` returns how much it has taken, None where the descriptor would block.
@@ -2308,7 +2308,7 @@ def _write_whole(fd: int, write: "Callable[[Buffer], Optional[int]]", data: "Buf
     size = len(rest)
     with _output_lock:
         if size > _PIPE_BUF:
-            rest = _write_without_signals(fd, write, rest)
+            rest = _write_without_signals(descriptor, write, rest)
         while rest:
             rest = rest[_take(write, rest) :]
     return size
@@ -2326,18 +2326,18 @@ def _take(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> int:
 
 
 def _write_without_signals(
-    fd: int, write: "Callable[[Buffer], Optional[int]]", rest: memoryview
+    descriptor: int, write: "Callable[[Buffer], Optional[int]]", rest: memoryview
 ) -> memoryview:
     """Write as long as the reader keeps up, with signals held back; return what is left.
 
-    What a signal handler prints comes behind a long line, then, and not in its middle. A reader
-    that takes nothing for a second does not hold them back any longer.
+    So what a signal handler prints comes behind a long line and not in its middle. Once the reader
+    takes nothing for a second, the signals are let through.
     """
     try:
         import select
 
         poll = select.poll()
-        poll.register(fd, select.POLLOUT)
+        poll.register(descriptor, select.POLLOUT)
     except Exception:
         return rest
     previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
@@ -2353,14 +2353,14 @@ class _Output(io.FileIO):
     """The raw file below sys.stdout or sys.stderr."""
 
     def write(self, data: "Any", write: "Any" = io.FileIO.write, lock: "Any" = _output_lock) -> int:
+        taken = 0
         if len(data) <= _PIPE_BUF:
             with lock:
-                taken = write(self, data)
+                taken = write(self, data) or 0
             if taken == len(data):
-                return taken  # type: ignore[no-any-return]
-            data = memoryview(data).cast("B")[taken or 0 :]
-            return (taken or 0) + _write_whole(self.fileno(), lambda rest: write(self, rest), data)
-        return _write_whole(self.fileno(), lambda rest: write(self, rest), data)
+                return taken
+            data = memoryview(data).cast("B")[taken:]
+        return taken + _write_whole(self.fileno(), lambda rest: write(self, rest), data)
 
 
 def _set_up_output() -> None:
@@ -2418,8 +2418,8 @@ def _set_up_logging() -> None:
         def filter(self, record: "Any") -> "Any":
             context = _current_context.get()
             if threads_inherit and context is not None:
-                # What a thread has inherited at its start, as those of a pool do at the first task
-                # that finds none idle, may be an invocation that has ended long ago.
+                # A thread inherits the context of the invocation in which it is started. A pool's threads
+                # serve later ones, too, and by then that invocation may have ended.
                 inherited = getattr(threading.current_thread(), "_context", None)
                 if inherited is not None and inherited.get(_current_context) is context:
                     context = None
@@ -2457,13 +2457,13 @@ def _set_up_logging() -> None:
             if record.tenant_id is not None:
                 line["tenantId"] = record.tenant_id
             for name, value in vars(record).items():  # what came as `extra`
-                if name not in own and name not in line:
+                if name not in ordinary and name not in line:
                     line[name] = value
             line = {name: value for name, value in line.items() if value is not None}
             return "".join(_make_encoder(_json.encode_basestring, str, {})(line, 0)) + "\n"
 
     # What is on a record without `extra`. awslambdaric's list has no taskName, so a task's name is logged.
-    own = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
+    ordinary = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
     is_framed_by_level = _logs_are_json() or bool(level)
     formatter: "logging.Formatter"
