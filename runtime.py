@@ -1995,13 +1995,6 @@ class _Fault(Exception):
         self.trace = trace or []
 
 
-_LARGEST_CAUSE = 1 << 20  # bytes of the X-Ray header; Lambda refuses more
-# Go's HTTP server, which the Runtime API and AWS's emulator are, takes a trailer section of at
-# most 4,096 bytes; base64 makes four of three.
-_LARGEST_TRAILER = 2700
-_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-
-
 def _message_of(exception: object) -> str:
     """str() of an exception or a note, whose class may be the function's own: its str() may fail."""
     try:
@@ -2148,31 +2141,6 @@ def _log_exception(exception: BaseException, request_id: str = "") -> "tuple[Err
         document["stackTrace"], xray_cause = [], "{}"
         _note(message)
     return document, xray_cause
-
-
-def _error_fields(error_type: str) -> str:
-    """The header fields that every post of an error has."""
-    return f"Content-Type: application/json\r\n{_ERROR_TYPE}: {_field_value(error_type)}\r\n"
-
-
-def _document_bytes(document: "ErrorDocument") -> bytes:
-    """An error document as JSON in UTF-8."""
-    # backslashreplace writes a lone surrogate as JSON does: \udc80.
-    return _to_json(document).encode("utf-8", "backslashreplace")
-
-
-def _error_trailers(document: "ErrorDocument") -> bytes:
-    """The trailers that end a stream which failed: the error's type, and its document in base64."""
-    body, limit = _document_bytes(document), 500
-    while len(body) > _LARGEST_TRAILER:
-        short = {key: document[key][:limit] for key in ("errorMessage", "errorType", "requestId")}
-        body, limit = _document_bytes({**short, "stackTrace": []}), limit // 2
-    # Base64 by hand: binascii cannot be imported when the process has no file descriptor left.
-    body += b" " * (-len(body) % 3)
-    bits = int.from_bytes(body, "big")
-    base64 = "".join(_BASE64[bits >> shift & 63] for shift in range(8 * len(body) - 6, -1, -6))
-    error_type = _field_value(document["errorType"])[:200]
-    return f"{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {base64}\r\n".encode()
 
 
 # ---- Logs ------------------------------------------------------------------------------------
@@ -2489,6 +2457,11 @@ _RESTORE = "/2018-06-01/runtime/restore"
 _EXTENSION = "/2020-01-01/extension"
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+_LARGEST_CAUSE = 1 << 20  # bytes of the X-Ray header; Lambda refuses more
+# Go's HTTP server, which the Runtime API and AWS's emulator are, takes a trailer section of at
+# most 4,096 bytes; base64 makes four of three.
+_LARGEST_TRAILER = 2700
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class _ApiError(Exception):
@@ -2650,6 +2623,31 @@ def _echo(invocation_id: "Optional[str]") -> str:
 def _field_value(text: str) -> str:
     """Text as a header value: printable ASCII (RFC 9110, 5.5), all else as escapes."""
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _error_fields(error_type: str) -> str:
+    """The header fields that every post of an error has."""
+    return f"Content-Type: application/json\r\n{_ERROR_TYPE}: {_field_value(error_type)}\r\n"
+
+
+def _document_bytes(document: "ErrorDocument") -> bytes:
+    """An error document as JSON in UTF-8."""
+    # backslashreplace writes a lone surrogate as JSON does: \udc80.
+    return _to_json(document).encode("utf-8", "backslashreplace")
+
+
+def _error_trailers(document: "ErrorDocument") -> bytes:
+    """The trailers that end a stream which failed: the error's type, and its document in base64."""
+    body, limit = _document_bytes(document), 500
+    while len(body) > _LARGEST_TRAILER:
+        short = {key: document[key][:limit] for key in ("errorMessage", "errorType", "requestId")}
+        body, limit = _document_bytes({**short, "stackTrace": []}), limit // 2
+    # Base64 by hand: binascii cannot be imported when the process has no file descriptor left.
+    body += b" " * (-len(body) % 3)
+    bits = int.from_bytes(body, "big")
+    base64 = "".join(_BASE64[bits >> shift & 63] for shift in range(8 * len(body) - 6, -1, -6))
+    error_type = _field_value(document["errorType"])[:200]
+    return f"{_ERROR_TYPE}: {error_type}\r\n{_ERROR_BODY}: {base64}\r\n".encode()
 
 
 class _StreamCutOff(Exception):
