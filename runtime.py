@@ -2520,7 +2520,7 @@ class LambdaRuntimeClient:
         while status == 204:  # nothing yet: cargo-lambda's emulator wants to be asked again
             status, headers, body = await self.connection.exchange(self._get_next)
         if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
-            raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, without a request id")
+            raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, not 200 and a request id")
         return _Invocation(self, headers, body)
 
     def post_invocation_result(
@@ -3320,7 +3320,7 @@ def _register_extension(address: str) -> "_Connection":
         identifier = headers.get("lambda-extension-identifier")
         if status >= 300 or not identifier:
             raise _ApiError(
-                f"POST {path} was answered {status} {bytes(reply[:200])!r}, without an identifier"
+                f"POST {path} was answered {status} {bytes(reply[:200])!r}, not 200 and an identifier"
             )
         fields = f"Lambda-Extension-Identifier: {_field_value(identifier)}\r\n"
         if not connection.is_idle_and_open():
