@@ -2467,16 +2467,17 @@ _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 class _ApiError(Exception):
     """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends.
 
-    Where several invocations share the process, one that cannot be answered does not end it.
+    Where several invocations share the process, one that cannot be answered does not end it. A message
+    that begins with a verb lacks its subject: _live() writes AWS_LAMBDA_RUNTIME_API=… before it.
     """
 
 
 def _is_our_own(exception: BaseException) -> bool:
     """Whether this is an _ApiError, or an OSError of a call that the runtime itself has made.
 
-    Python runs the function's signal handlers inside the runtime's system calls, so an OSError that
-    the runtime catches may be one of theirs. The traceback of theirs ends in a frame of the
-    function's; that of the runtime's own ends in a frame of this file.
+    Python runs the function's signal handlers inside the runtime's system calls, so what the runtime
+    catches may be an OSError that such a handler has raised. Its traceback then ends in a frame of the
+    function's, and else in one of this file.
     """
     if not issubclass(type(exception), OSError):
         return issubclass(type(exception), _ApiError)
@@ -2494,8 +2495,8 @@ class LambdaRuntimeClient:
     event loop these never suspend.
     """
 
-    # The attribute and the two methods that come next do something only in _WorkerClient: on Managed
-    # Instances a worker keeps account of the invocation at hand.
+    # invocation, settle() and overdue_after() do nothing here. _WorkerClient, that of Managed Instances,
+    # keeps account of the invocation at hand in them.
     invocation: "Optional[_Invocation]" = None
 
     def settle(self) -> None:
@@ -2508,8 +2509,7 @@ class LambdaRuntimeClient:
     def __init__(self, lambda_runtime_address: str) -> None:
         self.lambda_runtime_address = lambda_runtime_address
         self.connection = _Connection(lambda_runtime_address)
-        # The bytes of the request, which are the same each time.
-        self._get_next = self.connection.request_head("GET", f"{_INVOCATION}/next")
+        self._request_for_next = self.connection.request_head("GET", f"{_INVOCATION}/next")
 
     async def wait_next_invocation(self) -> _Invocation:
         """The next invocation, when there is one. Raises _ApiError.
@@ -2518,7 +2518,7 @@ class LambdaRuntimeClient:
         """
         status = 204
         while status == 204:  # nothing yet: cargo-lambda's emulator wants to be asked again
-            status, headers, body = await self.connection.exchange(self._get_next)
+            status, headers, body = await self.connection.exchange(self._request_for_next)
         if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
             raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, not 200 and a request id")
         return _Invocation(self, headers, body)
@@ -2564,22 +2564,21 @@ class LambdaRuntimeClient:
         self._call_once("GET", f"{_RESTORE}/next", {})
 
     def report_restore_error(self, restore_error_data: "ErrorDocument") -> None:
-        fields = {_ERROR_TYPE: "Runtime.AfterRestoreError", "Content-Type": "application/json"}
-        self._call_once("POST", f"{_RESTORE}/error", fields, _document_bytes(restore_error_data))
+        headers = {_ERROR_TYPE: "Runtime.AfterRestoreError", "Content-Type": "application/json"}
+        self._call_once("POST", f"{_RESTORE}/error", headers, _document_bytes(restore_error_data))
 
     def _post(self, path: str, fields: str, body: "Buffer") -> "Coroutine[Any, Any, Reply]":
         head = self.connection.request_head("POST", path, f"{fields}Content-Length: {len(body)}\r\n")
         return self.connection.exchange(head, body, path)
 
-    def _call_once(self, method: str, path: str, fields: "Headers", body: "Optional[bytes]" = None) -> None:
+    def _call_once(self, method: str, path: str, headers: "Headers", body: "Optional[bytes]" = None) -> None:
         """A call around a snapshot, on a connection of its own: none survives it."""
-        # Imported before the snapshot, http.client's 17 ms cost no invocation anything.
-        import http.client
+        import http.client  # before the snapshot, where its 17 ms cost no invocation anything
 
         connection = self.connection
         once = http.client.HTTPConnection(connection.host, connection.port, timeout=None)
         try:
-            once.request(method, connection.prefix + path, body, fields)
+            once.request(method, connection.prefix + path, body, headers)
             response = once.getresponse()
             reply = response.read()
         except (OSError, http.client.HTTPException) as exception:
@@ -2657,10 +2656,10 @@ class _StreamCutOff(Exception):
 class _ResponseStream:
     """A response that goes out in chunks, while the function makes them (RFC 9112, 7.1)."""
 
-    def __init__(self, client: LambdaRuntimeClient, invoke_id: str, invocation_id: "Optional[str]") -> None:
+    def __init__(self, client: LambdaRuntimeClient, request_id: str, invocation_id: "Optional[str]") -> None:
         self.connection = client.connection
-        self.request_id = invoke_id
-        self.path = f"{_INVOCATION}/{_path_segment(invoke_id)}/response"
+        self.request_id = request_id
+        self.path = f"{_INVOCATION}/{_path_segment(request_id)}/response"
         self.echo = _echo(invocation_id)
         self.has_begun = False
         self.is_cut_off = False  # the API has hung up, or a chunk may be half sent: nothing can follow
@@ -2690,7 +2689,7 @@ class _ResponseStream:
             return b""
         chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
         if _process.is_forked_child:
-            return chunk  # to send(), which ends the child
+            return chunk  # for send(), which ends the child
         try:
             self._check_socket()
             sent = self.connection.sock.send(chunk, _NO_SIGNAL)
