@@ -2722,7 +2722,7 @@ class _ResponseStream:
     def _cut_off(self, exception: BaseException) -> "NoReturn":
         """Let nothing follow a chunk that may be half sent. Raises _StreamCutOff, or the function's own."""
         self.is_cut_off = True
-        self.connection.is_idle = False
+        self.connection.is_usable = False
         if _is_our_own(exception):
             raise _StreamCutOff from None
         raise exception
@@ -2737,7 +2737,7 @@ class _ResponseStream:
             try:
                 data = await self.connection.receive_more()
             except (OSError, _ApiError) as exception:
-                self.connection.is_idle = False
+                self.connection.is_usable = False
                 if not _is_our_own(exception):
                     raise
                 raise _StreamCutOff from None
@@ -2755,13 +2755,12 @@ class _ResponseStream:
 # Theory of operation. A connection carries one request at a time and is in one of four states:
 #
 #   closed     there is no socket: at first, and after close(). open() makes it idle.
-#   idle       `is_idle`, and no request under way: the last reply was read to its end and allows
-#              another request. exchange() and the head of a stream begin here.
-#   busy       a request has been sent and its reply is awaited. `is_idle` is not cleared for
-#              that, since nothing else uses the connection meanwhile. It stays True after a
-#              reply that keeps the connection open; any other reply or a cut makes it spent.
-#   spent      a socket, and not `is_idle`; nothing may be sent on it: a chunk was cut, the API has
-#              said that it closes, or bytes came that nobody asked for. open() replaces it.
+#   idle       `is_usable`: the last reply was read to its end and allows another request.
+#              exchange() and the head of a stream begin here.
+#   busy       `is_usable` as well: a request has been sent and its reply is awaited. A reply that
+#              keeps the connection open makes it idle; any other reply or a cut makes it spent.
+#   spent      a socket that is not `is_usable`: a chunk was cut, the API has said that it closes,
+#              or bytes came that nobody asked for. open() replaces it.
 #
 # Without an event loop the socket blocks and the coroutines never suspend: a `recv()` for the
 # next invocation waits for hours, frozen with the process. move_to() an event loop makes it
@@ -2799,7 +2798,7 @@ class _Connection:
         self.resolved: "list[Any]" = []  # what getaddrinfo() gave for the host
         self.sock: "Any" = None
         self.event_loop: "Any" = None
-        self.is_idle = False
+        self.is_usable = False
         self.cookie = b""  # tells the socket from any other that the function may have put in its place
         # The last 202 to a post, byte for byte. The next one in the same second is the same, Date included.
         self.usual_202 = b""
@@ -2845,7 +2844,7 @@ class _Connection:
             raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.sock.setblocking(self.event_loop is None)
-        self.is_idle = True
+        self.is_usable = True
 
     def _read_cookie(self) -> bytes:
         """What tells the socket from all others; b"" where that cannot be known."""
@@ -2857,7 +2856,7 @@ class _Connection:
             return b""  # no socket any more, or a kernel before 4.12
 
     def close(self) -> None:
-        self.is_idle = self.is_in_reply = False
+        self.is_usable = self.is_in_reply = False
         if self.sock is not None:
             if self._read_cookie() != self.cookie:
                 self.sock.detach()  # the function has closed the descriptor, and what is there now is its own
@@ -2897,7 +2896,7 @@ class _Connection:
         under the number; where `has_function_run` is False its handler cannot have, and that look is
         skipped. The memory shows whether bytes came unasked.
         """
-        if not self.is_idle:
+        if not self.is_usable:
             return False
         try:
             if has_function_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.cookie:
@@ -3028,7 +3027,7 @@ class _Connection:
         rest = bytearray(data)
         status = 100
         while status < 200:  # 1xx replies precede the one that counts
-            status, self.is_idle, headers = _parse_head(await self._take_lines(rest))
+            status, self.is_usable, headers = _parse_head(await self._take_lines(rest))
         return status, headers, await self.read_body(status, headers, rest)
 
     async def read_body(self, status: int, headers: "Headers", rest: bytearray) -> bytearray:
@@ -3045,12 +3044,12 @@ class _Connection:
         elif length is not None:
             body = await self._take_bytes(rest, _parse_content_length(length))
         else:
-            body, rest, self.is_idle = rest, bytearray(), False
+            body, rest, self.is_usable = rest, bytearray(), False
             while data := await self.receive():
                 body += data
                 _check_size(len(body))
         if rest:  # nobody asked for it, so it is no reply to anything
-            self.is_idle = False
+            self.is_usable = False
         return body
 
     async def _take_line(self, data: bytearray) -> bytearray:

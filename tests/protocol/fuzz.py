@@ -636,8 +636,8 @@ def compare_parsers(wire):
     if head != (status, True, headers):
         raise Failure(f"the quick parser takes {usual}, the strict one {head}")
     body = runtime._take_usual_body(headers, rest)
-    if body is not None and (strict != (status, headers, body) or not connection.is_idle):
-        raise Failure(f"the quick parser takes {body!r}, the strict one {strict}, is_idle={connection.is_idle}")
+    if body is not None and (strict != (status, headers, body) or not connection.is_usable):
+        raise Failure(f"the quick parser takes {body!r}, the strict one {strict}, is_usable={connection.is_usable}")
     return body is not None
 
 
