@@ -574,10 +574,10 @@ def _mend(event_loop: "Any") -> bool:
     _process.lost_selectors.append(lost)
     event_loop._csock.detach()
     for connection in [client.connection for client in _process.clients]:
-        if connection.sock is not None and connection._read_cookie() != connection.cookie:
+        if connection.sock is not None and connection._identify_socket() != connection.socket_identity:
             connection.close()
             connection.sock = _socket.socket()  # not connected: who waits for a reply gets an OSError
-            connection.cookie = connection._read_cookie()
+            connection.socket_identity = connection._identify_socket()
     event_loop._selector = type(lost)()
     for key in lost.get_map().values():
         try:
@@ -2716,7 +2716,7 @@ class _ResponseStream:
 
     def _check_socket(self) -> None:
         """Raise OSError if the function has closed the socket: its code runs between the chunks. 0.7 us."""
-        if self.connection._read_cookie() != self.connection.cookie:
+        if self.connection._identify_socket() != self.connection.socket_identity:
             raise BrokenPipeError
 
     def _cut_off(self, exception: BaseException) -> "NoReturn":
@@ -2799,7 +2799,7 @@ class _Connection:
         self.sock: "Any" = None
         self.event_loop: "Any" = None
         self.is_usable = False
-        self.cookie = b""  # tells the socket from any other that the function may have put in its place
+        self.socket_identity = b""  # Linux's cookie of `sock`: the function may put another in its place
         # The last 202 to a post, byte for byte. The next one in the same second is the same, Date included.
         self.usual_202 = b""
         self.is_in_reply = False  # a reply has begun to come, and is not here as a whole
@@ -2829,7 +2829,7 @@ class _Connection:
             for family, socket_type, protocol, _, socket_address in self.resolved:
                 try:
                     self.sock = _socket.socket(family, socket_type, protocol)
-                    self.cookie = self._read_cookie()  # now: close() leaves open what it does not know
+                    self.socket_identity = self._identify_socket()  # now, since close() compares it
                     self.sock.setblocking(True)  # whatever socket.setdefaulttimeout() said
                     self.sock.connect(socket_address)
                     break
@@ -2846,7 +2846,7 @@ class _Connection:
         self.sock.setblocking(self.event_loop is None)
         self.is_usable = True
 
-    def _read_cookie(self) -> bytes:
+    def _identify_socket(self) -> bytes:
         """What tells the socket from all others; b"" where that cannot be known."""
         try:
             return self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8)  # type: ignore[no-any-return]
@@ -2858,7 +2858,7 @@ class _Connection:
     def close(self) -> None:
         self.is_usable = self.is_in_reply = False
         if self.sock is not None:
-            if self._read_cookie() != self.cookie:
+            if self._identify_socket() != self.socket_identity:
                 self.sock.detach()  # the function has closed the descriptor, and what is there now is its own
             self.sock.close()
             self.sock = None
@@ -2891,7 +2891,7 @@ class _Connection:
     def _can_be_reused(self, has_function_run: bool = True) -> bool:
         """is_idle_and_open() at a lower price: a hang-up goes unnoticed, and the request will find it.
 
-        Two looks of 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to 4. The
+        Two looks of 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to 4. The socket's
         cookie shows whether the function has closed our descriptor, or opened a file of its own
         under the number; where `has_function_run` is False its handler cannot have, and that look is
         skipped. The memory shows whether bytes came unasked.
@@ -2899,7 +2899,7 @@ class _Connection:
         if not self.is_usable:
             return False
         try:
-            if has_function_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.cookie:
+            if has_function_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.socket_identity:
                 return False
             return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) == _NOTHING_RECEIVED  # type: ignore[no-any-return]
         except OSError as exception:
