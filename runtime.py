@@ -2859,7 +2859,7 @@ class _Connection:
         self.is_usable = self.is_in_reply = False
         if self.sock is not None:
             if self._identify_socket() != self.socket_identity:
-                self.sock.detach()  # the function has closed the descriptor, and what is there now is its own
+                self.sock.detach()  # the function has closed it: what is open under its number is the function's
             self.sock.close()
             self.sock = None
 
@@ -2891,10 +2891,10 @@ class _Connection:
     def _can_be_reused(self, has_function_run: bool = True) -> bool:
         """is_idle_and_open() at a lower price: a hang-up goes unnoticed, and the request will find it.
 
-        Two looks of 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to 4. The socket's
-        cookie shows whether the function has closed our descriptor, or opened a file of its own
-        under the number; where `has_function_run` is False its handler cannot have, and that look is
-        skipped. The memory shows whether bytes came unasked.
+        Two socket options are read, 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to
+        4. The cookie shows whether the function has closed our descriptor, or opened a file of its own
+        under the number; where `has_function_run` is False its handler cannot have, and the cookie is
+        not read. The memory shows whether bytes came unasked.
         """
         if not self.is_usable:
             return False
@@ -2919,9 +2919,9 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # Without an event loop, the GET for the next invocation comes right after a post, and no handler
-        # has run in between. The first one comes after the function's import: no 202 has been seen by
-        # then. Threads of the function are left out of account.
+        # Without an event loop, the GET for the next invocation comes right after the post of an answer,
+        # and no code of the function's has run in between, save that of threads. Only the first GET comes
+        # after the function's import; as no post has, there is no `usual_202` then.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -2931,7 +2931,7 @@ class _Connection:
                 if self.event_loop is None and len(body) < _RECEIVE and not _process.is_forked_child:
                     self.sock.sendall(head + body, _NO_SIGNAL)  # 2 us less than send()
                 else:
-                    await self.send(head, body)
+                    await self.send(head, body)  # which ends a forked child
             except OSError as exception:
                 if not _is_our_own(exception):
                     raise
@@ -3010,10 +3010,10 @@ class _Connection:
             remove(self.sock)
 
     async def pass_turn(self, seconds: float = 0) -> None:
-        """Let the event loop go round once, or for so long, for the other connections on it.
+        """Leave the event loop to the other connections on it: for one round, or for some seconds.
 
         Where the next event is already here when it is asked for, nothing in an invocation has to
-        wait for anything: one connection would keep the event loop to itself for seconds.
+        wait for anything, and one connection would keep the event loop to itself.
         """
         future = self.event_loop.create_future()
         if seconds:
@@ -3160,7 +3160,7 @@ def _parse_usual_head(data: bytes) -> "Optional[tuple[int, Headers, bytes]]":
     """Status, header fields and what follows the head, if no strict parser is needed to judge it.
 
     Why there are two is told above. This one must accept nothing that the strict one refuses, and
-    find nothing else in what it accepts: the fuzzer compares them.
+    find nothing else in what it accepts: tests/protocol/fuzz.py compares them.
     """
     head, empty_line, rest = data.partition(b"\r\n\r\n")
     headers = {}
@@ -3172,7 +3172,7 @@ def _parse_usual_head(data: bytes) -> "Optional[tuple[int, Headers, bytes]]":
             headers[_known_names[name]] = value.strip(" \t")
     except (KeyError, ValueError):
         return None
-    text = "".join(lines)  # without the line breaks: what is left of them must not be there
+    text = "".join(lines)  # split at each CR LF: a CR or LF that is still there stood alone
     if not empty_line or len(headers) < len(lines) or "\r" in text or "\n" in text or "\0" in text:
         return None
     return status, headers, rest
