@@ -447,14 +447,14 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             copy_context().run(coroutines[0].send, None)
         except StopIteration as end:
             sys.exit(end.value)
-    import asyncio
+    import asyncio  # the one coroutine has suspended, or there are several
 
     event_loop = _process.event_loop = _get_event_loop()
     _guard_self_pipe(event_loop)
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the loops that have ended returned or raised
-    is_over = False
+    is_over = False  # the event loop has been stopped; `_process.is_ending` is True from the first end on
 
     def note_end(result: "Any") -> None:
         results.append(result)
@@ -463,17 +463,17 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             if not isinstance(result, _ApiError):  # without the API another worker would fare no better
                 _tell_supervisor(_RETIRES)
             for client, coroutine in zip(clients, coroutines):
-                # One that waits for an event takes none any more; what has come already is served.
+                # A loop that still waits for an event ends here; one whose event has begun to come serves it.
                 if client.invocation is None and not client.connection.has_received():
                     coroutine.close()
         if _process.is_forked_child:
-            event_loop.stop()
+            event_loop.stop()  # its other coroutines are copies of its parent's
         elif not is_over:
             if not any(coroutine.cr_frame for coroutine in coroutines):  # they have ended, or were closed
                 event_loop.stop()
 
-    # The watch is for a worker that has told that its handler is async. Where a plain handler has
-    # returned something to await, the supervisor goes on keeping the deadlines.
+    # On Managed Instances a worker watches deadlines itself if it has told that its handler is async.
+    # Where a plain handler has returned something to await, the supervisor goes on watching them.
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
 
         def abandon(client: "_WorkerClient") -> None:
@@ -488,8 +488,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             try:
                 event_loop.run_forever()
                 break
-            except OSError:  # the epoll cannot be polled: nothing has been taken from the event loop
-                if not _mend(event_loop):
+            except OSError:  # the epoll could not be polled: the event loop has lost nothing of its work
+                if not _mend_event_loop(event_loop):
                     raise
         if not results:
             _note("the function has stopped the event loop, and with it the runtime")
@@ -545,10 +545,11 @@ def _identify_descriptors(event_loop: "Any") -> "list[Any]":
 
 
 def _guard_self_pipe(event_loop: "Any") -> None:
-    """Have no thread wake the event loop by a byte into what the function has opened under the number.
+    """Let threads wake the event loop only while its self-pipe is open, and not some file of the function's.
 
-    The look costs 1.2 us of the 41 that asyncio.to_thread() takes. The poll that then fails, or the
-    next open(), finds the loss: only the event loop's own thread can mend it.
+    They do so by a byte into the pipe. To compare its identity costs 1.2 us of the 41 that
+    asyncio.to_thread() takes. Where it is another, the poll, or the next open(), finds that, too: only
+    the event loop's own thread can mend it.
     """
     _process.loop_identities = _identify_descriptors(event_loop)
     if _process.loop_identities:
@@ -562,8 +563,8 @@ def _guard_self_pipe(event_loop: "Any") -> None:
         event_loop._write_to_self = wake_if_whole
 
 
-def _mend(event_loop: "Any") -> bool:
-    """Give the event loop new descriptors if the function has closed its own; return whether it had to.
+def _mend_event_loop(event_loop: "Any") -> bool:
+    """Give the event loop new descriptors if the function has closed its own; return whether it had.
 
     Libraries that make a daemon close all that there are. What is open under the old numbers by
     now is the function's: it is neither closed nor polled.
@@ -581,7 +582,7 @@ def _mend(event_loop: "Any") -> bool:
     event_loop._selector = type(lost)()
     for key in lost.get_map().values():
         try:
-            if key.fd != ssock:  # the self-pipe: a new one follows
+            if key.fd != ssock:  # _make_self_pipe() registers a new one
                 event_loop._selector.register(key.fileobj, key.events, key.data)
         except (OSError, ValueError):  # it is gone: who waits for it will find out
             event_loop._ready.extend(handle for handle in key.data if handle is not None)
@@ -599,7 +600,7 @@ def _get_event_loop() -> "Any":
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error")  # where none is set up, some Pythons warn and make one
             event_loop = asyncio.get_event_loop()
         if not (event_loop.is_closed() or event_loop.is_running()):
             return event_loop
@@ -645,7 +646,7 @@ async def handle_event_request(
             if _process.is_forked_child:
                 import asyncio
 
-                # fork() has reset both; from 3.14 on a task wants them at its end.
+                # fork() has reset running loop and current task; from 3.14 on a task wants them at its end.
                 asyncio._set_running_loop(event_loop)
                 if asyncio.current_task(event_loop) is None:
                     asyncio.tasks._enter_task(event_loop, invocation.task)
@@ -2813,7 +2814,7 @@ class _Connection:
     def open(self) -> None:
         """Connect, in place of the connection that there was. Raises _ApiError."""
         if self.event_loop is not None:
-            _mend(self.event_loop)  # first: the new socket could get a number that is still polled
+            _mend_event_loop(self.event_loop)  # first: the new socket could get a number that is still polled
         # Only now is the old socket closed: its descriptor is free for the new one even when
         # the function has used up all others.
         self.close()
