@@ -1182,14 +1182,14 @@ class _AsgiHandler:
         if self.started is None:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), event_loop.create_future()
-            self.lifespan = self.variables.run(event_loop.create_task, self.live())
+            self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
         try:
             await asyncio.shield(self.started)
         except Exception:
             self.started = None  # the next invocation may have more luck
             raise
 
-    async def live(self) -> None:
+    async def run_lifespan(self) -> None:
         """The lifespan, from the start of the process to its end."""
         import asyncio
 
@@ -1202,7 +1202,7 @@ class _AsgiHandler:
                 has_begun = True
                 return {"type": "lifespan.startup"}
             if failure is not None and not started.done():
-                started.set_exception(failure)
+                started.set_exception(failure)  # the application waits here, and does not return
             await self.ending
             return {"type": "lifespan.shutdown"}
 
@@ -1280,8 +1280,8 @@ class _AsgiExchange:
         connection, lock = stream.connection, asyncio.Lock()
         over = asyncio.Event()  # set when the response is complete or cut off: receive() then disconnects
 
-        def look() -> None:
-            """The socket can be read: Lambda has hung up, or replies early."""
+        def notice_hang_up() -> None:
+            """The socket can be read: Lambda has hung up or, with a byte to read, replies before the end."""
             connection.event_loop.remove_reader(connection.sock)
             try:
                 data = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
@@ -1297,7 +1297,7 @@ class _AsgiExchange:
                         raise _StreamCutOff
                     if not stream.has_begun:
                         await stream.write(_response_json(self.head), is_metadata=True)
-                        connection.event_loop.add_reader(connection.sock, look)
+                        connection.event_loop.add_reader(connection.sock, notice_hang_up)
                     if data:
                         await stream.write(data)
                 except _StreamCutOff as cut_off:
@@ -1346,7 +1346,7 @@ class _AsgiExchange:
 
 def _comes_of_cut_off(exception: BaseException) -> bool:
     """Whether an application raises because its client is gone."""
-    chain = [exception]  # and the members of groups; frameworks make circles of it
+    chain = [exception]  # of causes, contexts and members of groups, which frameworks link in circles
     for each in chain:
         for inner in (each.__cause__, each.__context__, *getattr(each, "exceptions", ())):
             if inner is not None and inner not in chain:
@@ -1398,6 +1398,7 @@ def _run_wsgi(
 
 
 def _read_function_facts() -> "tuple[Optional[str], ...]":
+    """What the environment says of the function, in the order in which LambdaContext() unpacks it."""
     names = "LOG_GROUP_NAME LOG_STREAM_NAME FUNCTION_NAME FUNCTION_MEMORY_SIZE FUNCTION_VERSION"
     return tuple(os.environ.get(f"AWS_LAMBDA_{name}") for name in names.split())
 
@@ -1547,8 +1548,8 @@ def _is_async(handler: object) -> bool:
     partial = getattr(sys.modules.get("functools"), "partial", ())
     while isinstance(handler, partial):
         handler = handler.func  # type: ignore[attr-defined]
-    # __class__ and not type(): a decorator's proxy (wrapt) has that of the function in it. Attributes
-    # of other objects are not asked for: a handler with a __getattr__ may claim anything.
+    # __class__ and not type(): wrapt's proxies, which decorators return, claim the class of the function
+    # that they wrap. Other objects are asked for no attribute: one with a __getattr__ may claim anything.
     if handler.__class__.__name__ not in ("function", "method", "cython_function_or_method"):
         handler = type(handler).__call__
     code: "Any" = getattr(handler, "__code__", None)
@@ -1576,7 +1577,7 @@ _IMPORTED_BEFORE_THE_FUNCTION = (
     (sys.version_info < (3, 10), "heapq"),
     (sys.version_info < (3, 11), "sre_compile sre_constants sre_parse"),
     (sys.version_info >= (3, 11), "contextlib textwrap"),
-    (sys.version_info >= (3, 12), "_heapq _queue concurrent heapq queue"),  # for the thread that polls
+    (sys.version_info >= (3, 12), "_heapq _queue concurrent heapq queue"),
     (sys.version_info[:2] != (3, 13), "token tokenize"),
     (sys.version_info[:2] in ((3, 13), (3, 14)), "_colorize"),
     (sys.version_info >= (3, 14), "_py_warnings"),
