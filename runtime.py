@@ -2050,14 +2050,13 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     while handling, is its `cause`, as in the documents of Lambda's Java runtime. What add_note()
     has said are its `notes`, and those that an exception group holds its `exceptions`.
     """
-    fault = exception if isinstance(exception, _Fault) else None
     stack = _stack_frames(exception.__traceback__)
     # The empty ones keep awslambdaric's order; update() fills them.
     document: "ErrorDocument" = {"errorMessage": "", "errorType": "", "requestId": request_id}
     document.update(_describe_chain(exception, stack, set(), 0))
-    if fault:
-        document.update(errorType=fault.error_type, stackTrace=fault.trace)
-    return document, _xray_cause(document, stack, is_fault=fault is not None)
+    if isinstance(exception, _Fault):
+        document.update(errorType=exception.error_type, stackTrace=exception.trace)
+    return document, _xray_cause(document, stack, is_fault=isinstance(exception, _Fault))
 
 
 # How much of an exception's chain and groups the document holds. A chain may be a circle, and as
@@ -3314,9 +3313,8 @@ def _register_extension(address: str) -> "_Connection":
     fields += f"Content-Length: {len(body)}\r\n"
     path = f"{_EXTENSION}/register"
     try:
-        status, headers, reply = _run_blocking(
-            connection.exchange(connection.request_head("POST", path, fields), body)
-        )
+        request = connection.request_head("POST", path, fields)
+        status, headers, reply = _run_blocking(connection.exchange(request, body))
         identifier = headers.get("lambda-extension-identifier")
         if status >= 300 or not identifier:
             raise _ApiError(
@@ -3549,9 +3547,7 @@ class _DeadlineWatch:
     """
 
     def __init__(self, event_loop: "Any", clients: "Any", abandon: "Callable[[_WorkerClient], None]") -> None:
-        self.event_loop = event_loop
-        self.clients = clients
-        self.abandon = abandon
+        self.event_loop, self.clients, self.abandon = event_loop, clients, abandon
         self.armed_for = _NEVER
         self.timer: "Any" = None
         for client in clients:
@@ -3625,9 +3621,7 @@ class _Supervisor:
     _CLOSE_LOOK = 0.05  # the same, while something is overdue
 
     def __init__(self, address: str, find_handler: "Callable[[], Handler]", slots: int) -> None:
-        self.address = address
-        self.find_handler = find_handler
-        self.slots = slots
+        self.address, self.find_handler, self.slots = address, find_handler, slots
         self.processors = min(slots, _count_processors())
         self.workers: "dict[int, _Worker]" = {}  # by process id
         self.ready = b""  # _ASYNC_READY or _PLAIN_READY, as the first worker told; empty before
