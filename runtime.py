@@ -410,7 +410,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
                 client.settle()  # the answer could not be posted, and there will be no other
                 if not _process.is_shared:
                     raise
-                _note(str(exception))  # the others in this process are not to suffer for it
+                _note(f"Runtime API: {exception}")  # the others in this process are not to suffer for it
                 client.connection.close()
         client.settle()
         return 0
@@ -2469,7 +2469,7 @@ class _ApiError(Exception):
     """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends.
 
     Where several invocations share the process, one that cannot be answered does not end it. A message
-    that begins with a verb lacks its subject: _live() writes AWS_LAMBDA_RUNTIME_API=… before it.
+    may begin with a verb: who catches it writes the subject before it, as _live() does.
     """
 
 
@@ -3508,7 +3508,7 @@ class _WorkerClient(LambdaRuntimeClient):
                 # Others share the process: five times in all, as awslambdaric asks.
                 if not _process.is_shared or _process.is_ending or pause > 1:
                     raise
-                _note(f"{exception}; next is asked again")
+                _note(f"Runtime API: {exception}; next is asked again")
                 self.connection.close()
             await self.connection.pass_turn(pause)
             pause *= 2
@@ -3784,7 +3784,7 @@ class _Supervisor:
                 try:
                     _run_blocking(post)
                 except _ApiError as exception:
-                    _note(str(exception))
+                    _note(f"Runtime API: {exception}")
         finally:
             os._exit(0)
 
