@@ -117,21 +117,21 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     """The whole life of a process: initialise the function, serve its invocations, exit."""
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API", "")
     log_descriptor = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", "")
-    slots = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
+    limit = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     status = _FAILED
     _set_up_output()
     try:
-        if slots and not (slots.isdecimal() and int(slots)):
+        if limit and not (limit.isdecimal() and int(limit)):
             # It replaces the caller's find_handler, so that _serve() reports what it raises as an init error.
             def find_handler() -> "NoReturn":
-                message = f"AWS_LAMBDA_MAX_CONCURRENCY is {slots!r}: it has to be a whole number, at least 1"
+                message = f"AWS_LAMBDA_MAX_CONCURRENCY is {limit!r}: it has to be a whole number, at least 1"
                 raise _Fault("Runtime.InvalidConcurrency", message)
 
-        elif slots:
+        elif limit:
             # Managed Instances (last section): several invocations at once, each in a slot. This
             # process becomes the supervisor of forked workers. They call _serve() from in there,
             # and what they raise comes up to this `try` as well.
-            _Supervisor(address, find_handler, int(slots)).supervise()
+            _Supervisor(address, find_handler, int(limit)).supervise()
         if log_descriptor.isdecimal():
             _process.log_descriptor = int(log_descriptor)
             _process.log_identity = _identify(_process.log_descriptor)
@@ -2319,7 +2319,7 @@ def _write_without_signals(
 
 
 class _Output(io.FileIO):
-    """The raw file below sys.stdout or sys.stderr."""
+    """The raw file below sys.stdout or sys.stderr. write() has defaults since globals are slower."""
 
     def write(self, data: "Any", write: "Any" = io.FileIO.write, lock: "Any" = _output_lock) -> int:
         taken = 0
