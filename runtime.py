@@ -3745,7 +3745,10 @@ class _Supervisor:
             number = os.WTERMSIG(status)
             reason = f"exited with error: signal: {(_signal.strsignal(number) or str(number)).lower()}"
             if worker.sigterm_at == _NEVER:
-                _note(f"a worker was ended by {_name_of_signal(number)}")
+                from signal import Signals
+
+                names = {each.value: each.name for each in Signals}
+                _note(f"a worker was ended by {names.get(number, f'signal {number}')}")
         elif status:
             reason = f"exited with error: exit status {os.WEXITSTATUS(status)}"
         self.answer(worker.board, f"Runtime {reason}", worker.board.places)
@@ -3843,15 +3846,6 @@ def _describe_loss(request_id: str, seconds: float, reason: str = "") -> "tuple[
     _note(message)
     error_type = "Sandbox.Timedout" if seconds else "Runtime.ExitError"
     return _describe_error(_Fault(error_type, message), request_id)
-
-
-def _name_of_signal(number: int) -> str:
-    from signal import Signals
-
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _redirect_output() -> None:
