@@ -2279,11 +2279,11 @@ def _write_whole(descriptor: int, write: "Callable[[Buffer], Optional[int]]", da
         if size > _PIPE_BUF:
             rest = _write_without_signals(descriptor, write, rest)
         while rest:
-            rest = rest[_take(write, rest) :]
+            rest = rest[_write_once(write, rest) :]
     return size
 
 
-def _take(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> int:
+def _write_once(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> int:
     """Write once; return how much was taken. Where the descriptor would block: pause, and return 0."""
     try:
         taken = write(rest)
@@ -2312,7 +2312,7 @@ def _write_without_signals(
     previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     try:
         while rest and poll.poll(1000):
-            rest = rest[_take(write, rest[:_PIPE_BUF]) :]  # after poll() so small a write does not block
+            rest = rest[_write_once(write, rest[:_PIPE_BUF]) :]  # so much does not block after poll()
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, previous_mask)
     return rest
@@ -3512,10 +3512,6 @@ class _WorkerClient(LambdaRuntimeClient):
                 self.connection.close()
             await self.connection.pass_turn(pause)
             pause *= 2
-        self.take(invocation)
-        return invocation
-
-    def take(self, invocation: _Invocation) -> None:
         self.invocation, self.began = invocation, _now()
         self.deadline = invocation.deadline_in_ms() / 1000
         if self.deadline <= self.began:
@@ -3527,6 +3523,7 @@ class _WorkerClient(LambdaRuntimeClient):
             self.next_look = self.deadline
             if self.deadline < self.watch.armed_for:
                 self.watch.arm(self.deadline)
+        return invocation
 
     def settle(self) -> None:
         if self.invocation is not None:
