@@ -2921,8 +2921,8 @@ class _Connection:
         likes).
         """
         # Without an event loop, the GET for the next invocation comes right after the post of an answer,
-        # and no code of the function's has run in between, save that of threads. Only the first GET comes
-        # after the function's import; as no post has, there is no `usual_202` then.
+        # and no code of the function's has run in between, save that of threads. The first GET comes after
+        # the function's import instead: it is known by there being no `usual_202` yet.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
