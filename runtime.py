@@ -971,12 +971,11 @@ def wsgi(
     """
 
     def handler(event: "Any", context: "LambdaContext") -> "Any":
-        request = _HttpRequest(event, root_path)
+        request = _HttpRequest(event, root_path, streaming)
         environ = request.make_environ()
         environ.update({"aws.event": event, "aws.context": context})
         chunks = _run_wsgi(app, environ, request)
-        is_streamed = request.is_from_function_url if streaming is None else streaming
-        if is_streamed:
+        if request.is_streamed:
             return chunks
         head, *body = chunks
         return request.make_response(head, b"".join(body))
@@ -987,7 +986,7 @@ def wsgi(
 class _HttpRequest:
     """The request in an HTTP event, and how its response has to look. Raises ValueError."""
 
-    def __init__(self, event: "Any", root_path: "Optional[str]") -> None:
+    def __init__(self, event: "Any", root_path: "Optional[str]", streaming: "Optional[bool]") -> None:
         from urllib.parse import quote, unquote_to_bytes, urlencode
 
         event = event if isinstance(event, dict) else {}
@@ -1040,7 +1039,7 @@ class _HttpRequest:
             host, port = f"{host}:{port}" if host else port, fields.get("x-forwarded-port", "")
         default = 80 if self.scheme == "http" else 443
         self.server = (host, int(port) if port.isdecimal() else default)
-        self.is_from_function_url = ".lambda-url." in domain
+        self.is_streamed = ".lambda-url." in domain if streaming is None else streaming
         # Events of HTTP APIs, in both formats, and of function URLs have a "version"; the stage of a
         # function URL is always $default. The path in an HTTP API's event begins with the stage, even
         # where the path that the client asked for did not; a REST API's never does. Clients see the
@@ -1162,7 +1161,7 @@ class _AsgiHandler:
         self.ending: "Any" = None  # a future: done when the process ends
 
     async def __call__(self, event: "Any", context: "LambdaContext") -> "Any":
-        request = _HttpRequest(event, self.root_path)
+        request = _HttpRequest(event, self.root_path, self.streaming)
         if self.started is None or not self.started.done():
             # Init has started the lifespan only if _HANDLER names this object itself. Behind a
             # function that wraps it, the first invocation does.
@@ -1170,8 +1169,7 @@ class _AsgiHandler:
         scope = request.make_scope()
         scope.update({"state": self.state.copy(), "aws.event": event, "aws.context": context})
         exchange = _AsgiExchange(self.app, scope, request)
-        is_streamed = request.is_from_function_url if self.streaming is None else self.streaming
-        if is_streamed:
+        if request.is_streamed:
             return exchange  # for _Invocation.stream()
         return await exchange.collect(context)
 
