@@ -513,6 +513,7 @@ async def handler(event, context):
                     self.assertEqual(aws.answer(neighbours[1]).body, b"first%d" % pid)
             notes = re.findall("(?m)^runtime: .*", "".join(aws.worker_logs))
             self.assertEqual(len(notes), 5, notes)
+            self.assertEqual(sum(note.startswith("runtime: Runtime API: ") for note in notes), 4, notes)  # the cut stream has its own
             aws.wait_for_next(3)
 
     def test_a_next_that_fails_for_a_while(self):
@@ -526,6 +527,8 @@ async def handler(event, context):
             release(aws, 1)
             (pid,) = printed(aws, "starts")
             self.assertEqual([aws.answer(neighbour).json, *at_once(aws, 3)], [pid] * 4)
+            notes = re.findall("(?m)^runtime: Runtime API: .*; next is asked again$", "".join(aws.worker_logs))
+            self.assertRegex(notes[0], "GET next was answered 500 .*, not 200 and a request id;")
 
     def test_a_next_that_fails(self):
         """Five times in all; then the process ends, and the invocations in it end first."""
