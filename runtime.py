@@ -1181,6 +1181,10 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), event_loop.create_future()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
+            # anyio keeps its threads, in which FastAPI calls what is not async, as long as the task that
+            # it takes for the event loop's main one: the one with a callback of uvloop's. Where there is
+            # none it takes that of the event, and each event would start a thread and lose its locals.
+            self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
         except Exception:
@@ -1242,6 +1246,13 @@ class _AsgiHandler:
         if not self.ending.done():
             self.ending.set_result(None)
         await asyncio.wait([self.lifespan], timeout=0.3)
+
+
+def _mark_as_main(lifespan: object) -> None:
+    """Nothing: the name of the module is the mark."""
+
+
+_mark_as_main.__module__ = "uvloop.loop"
 
 
 class _AsgiExchange:

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import sys
 import unittest
 
@@ -105,7 +106,7 @@ UPLOAD = form(name="Ädä", file=bytes(range(256)) * 300)
 JSON = [("content-type", "application/json")]
 
 FASTAPI = """
-    import asyncio, contextlib
+    import asyncio, contextlib, threading
     from fastapi import BackgroundTasks, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
     from fastapi.middleware.cors import CORSMiddleware
     from fastapi.middleware.gzip import GZipMiddleware
@@ -142,6 +143,9 @@ FASTAPI = """
 
     @app.get("/sync")
     def sync(): return "in a thread"
+
+    @app.get("/thread")
+    def thread(): return threading.get_native_id()
 
     @app.post("/json")
     async def body(value: dict, response: Response):
@@ -257,6 +261,15 @@ class FastAPI(Beside):
                 answer = through_lambda(aws, "function URL", "GET", path)[1]
                 self.assertEqual(answer.error_type, "LookupError")
             self.assertEqual(aws.log.count("[ERROR] LookupError"), 3 * (len(FRONT_ENDS) + 1))
+
+    def test_threads_are_kept(self):
+        """anyio's, in which what is not async is called: behind a server they live as long as it does."""
+        with function(function=FASTAPI) as root, Lambda(root) as aws:
+            threads = [through_lambda(aws, "HTTP API", "GET", "/thread")[0][3] for _ in range(3)]
+            self.assertEqual(len({*threads}), 1)
+            aws.wait_for_next()
+            aws.signal(signal.SIGTERM)
+            self.assertEqual(aws.wait(), 0)
 
     def test_stages(self):
         with function(function=FASTAPI) as root, Lambda(root) as aws:
