@@ -1113,8 +1113,14 @@ class _HttpRequest:
         """Status and header fields in the front end's format: the metadata of a stream."""
         fields: "dict[str, list[str]]" = {}
         for name, value in headers:
+            if not value.isascii():  # bytes as text; what came in as UTF-8 goes out as the same text
+                try:
+                    value = value.encode("latin-1").decode()
+                except UnicodeError:
+                    pass
             # Django's cookies begin with a space.
             fields.setdefault(name.lower(), []).append(value.strip(" \t"))
+        fields.pop("transfer-encoding", None)  # the front end's, says the ASGI specification
         head: "dict[str, Any]" = {"statusCode": status}
         if self.is_from_load_balancer and self.has_multiple_values:
             return {**head, "multiValueHeaders": fields}

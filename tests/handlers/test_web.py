@@ -362,6 +362,19 @@ class Answers(Web):
         answer = self.streamed(self.play({"status": 201, "headers": self.REPEATED}, {"body": b"x"}, front_end="function URL"))
         self.assertEqual(split(answer), ({"statusCode": 201, "headers": single, "cookies": several["set-cookie"]}, b"x"))
 
+    def test_header_that_is_not_ascii(self):
+        """UTF-8, as in events; Latin-1 where it is not that."""
+        for sent, text in ("é€".encode().decode("latin-1"), "é€"), ("é", "é"):
+            start = {"status": 200, "headers": [["x", sent]]}
+            self.assertEqual(self.buffered(self.play(start, {"body": b""})).json["headers"], {"x": text})
+
+    def test_transfer_encoding_is_the_front_ends(self):
+        for front_end in "HTTP API", "ALB, multi-value", "function URL":
+            start = {"status": 200, "headers": [["Transfer-Encoding", "chunked"], ["x", "y"]]}
+            answer = self.aws.invoke(self.play(start, {"body": b"x"}, front_end=front_end))
+            head = split(answer)[0] if answer.streaming else answer.json
+            self.assertEqual([*(head.get("headers") or head["multiValueHeaders"])], ["x"])
+
     def test_many_cookies_in_single_headers(self):
         cookies = [f"n{number}=1" for number in range(12)]
         start = {"status": 200, "headers": [["set-cookie", cookie] for cookie in cookies]}
