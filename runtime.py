@@ -995,7 +995,7 @@ class _HttpRequest:
         self.is_format_2 = "http" in request_context
         self.is_from_load_balancer = "elb" in request_context
         # Whether a load balancer sends, and so expects, several values for a field.
-        self.has_multiple_values = "multiValueHeaders" in event
+        self.has_multiple_values = bool(event.get("multiValueHeaders"))
         if self.is_format_2:
             self.method, path = request_context["http"]["method"], event.get("rawPath")
             self.query = event.get("rawQueryString") or ""
@@ -1020,6 +1020,9 @@ class _HttpRequest:
         if cookies:
             self._replace_header("cookie", "; ".join(cookies))
         body = event.get("body") or ""
+        if not isinstance(body, str):  # in an event that somebody has written by hand
+            kind = type(body).__name__
+            raise ValueError(f"the body is a string, not {kind}: write JSON as json.dumps() does")
         if event.get("isBase64Encoded"):
             from binascii import a2b_base64
 
@@ -1034,7 +1037,7 @@ class _HttpRequest:
             self.client = fields.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
         self.scheme = "http" if fields.get("x-forwarded-proto") == "http" else "https"
         domain = request_context.get("domainName") or ""
-        host, _, port = (fields.get("host") or domain).rpartition(":")
+        host, _, port = (fields.get("host") or domain or "localhost").rpartition(":")  # PEP 3333: never empty
         if not port.isdecimal():
             host, port = f"{host}:{port}" if host else port, fields.get("x-forwarded-port", "")
         default = 80 if self.scheme == "http" else 443
@@ -1053,7 +1056,7 @@ class _HttpRequest:
             root_path = f"/{root_path}"
             path = _without_prefix(path, root_path)
         self.root_path = root_path
-        self.raw_path = quote(path, safe="%/:=&?~#+!$,;'@()*[]")
+        self.raw_path = quote(path, safe="%/:=&~+!$,;'@()*[]")
         self.path = unquote_to_bytes(self.raw_path)
 
     def _replace_header(self, name: str, value: "Optional[str]") -> None:

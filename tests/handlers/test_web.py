@@ -235,6 +235,23 @@ class Scope(Web):
             with self.subTest(sent):
                 told = json.loads(body_of(self.buffered(sent)))
                 self.assertEqual((told["path"], told["query_string"], told["client"], told["headers"]), ("/", "", None, []))
+                self.assertEqual(told["server"], ["localhost", 443])  # Django refuses a request to no host
+
+    def test_null_for_what_is_not_there(self):
+        """As API Gateway's console writes its events, and programs that have no other word for it."""
+        for front_end in FRONT_ENDS:
+            with self.subTest(front_end):
+                sent = event(front_end, headers=[("X-Twice", "1")])
+                nulls = dict.fromkeys(["body", "queryStringParameters", "multiValueQueryStringParameters", "multiValueHeaders"])
+                sent.update(nulls if front_end != "ALB, multi-value" else {**nulls, "multiValueHeaders": sent["multiValueHeaders"], "headers": None})
+                answer = self.buffered(sent)
+                told = json.loads(body_of(answer))
+                self.assertEqual((told["body"], dict(told["headers"])["x-twice"]), ("", "1"))
+                self.assertEqual("headers" in answer.json, front_end != "ALB, multi-value")
+
+    def test_body_that_is_not_text(self):
+        for body in {"a": 1}, [1], 5:
+            self.fails({**event(method="POST"), "body": body}, "ValueError", f"a string, not {type(body).__name__}: .*json.dumps")
 
     def test_root_path(self):
         for front_end, path, which, seen in (
@@ -257,7 +274,7 @@ class Scope(Web):
                 self.assertEqual((told["path"], told["root_path"], told["raw_path"]), (*seen, seen[0]))
 
     def test_paths(self):
-        for path, seen, raw in ("/100%", "/100%", "/100%"), ("/%2F", "//", "/%2F"), ("/%ff", "/\ufffd", "/%ff"), ("/a b/é", "/a b/é", "/a%20b/%C3%A9"):
+        for path, seen, raw in ("/100%", "/100%", "/100%"), ("/%2F", "//", "/%2F"), ("/%ff", "/\ufffd", "/%ff"), ("/a b/é", "/a b/é", "/a%20b/%C3%A9"), ("/?#", "/?#", "/%3F%23"):
             with self.subTest(path):
                 told = self.told(path=path)
                 self.assertEqual((told["path"], told["raw_path"]), (seen, raw))
