@@ -18,7 +18,7 @@ import mcp
 import test_cargo_lambda
 from emulator import BOOTSTRAP, Emulator, Program, free_port
 from handlers import test_web as web
-from miniature import REPO, SPLIT, Lambda, function
+from miniature import REPO, SPLIT, Fault, Lambda, function
 
 HOST = web.HOST["function URL"]
 HEADERS = {"host": HOST, "cookie": "; ".join(web.COOKIES), "x-forwarded-proto": "https"}
@@ -171,6 +171,16 @@ FASTAPI = """
                 await asyncio.sleep(0)
         return StreamingResponse(numbers(), media_type="text/event-stream")
 
+    @app.get("/waits")
+    async def waits():
+        async def tokens():
+            try:
+                yield "the first"
+                await asyncio.Event().wait()
+            finally:
+                print("the client is gone")
+        return StreamingResponse(tokens())
+
     @app.get("/sync_stream")
     def sync_stream(): return StreamingResponse(iter(["a", "b"]), media_type="text/plain")
 
@@ -261,6 +271,13 @@ class FastAPI(Beside):
                 answer = through_lambda(aws, "function URL", "GET", path)[1]
                 self.assertEqual(answer.error_type, "LookupError")
             self.assertEqual(aws.log.count("[ERROR] LookupError"), 3 * (len(FRONT_ENDS) + 1))
+
+    def test_hang_up_while_a_stream_waits(self):
+        with function(function=FASTAPI) as root, Lambda(root) as aws:
+            aws.answers("response", Fault(0, after=3))
+            self.assertFalse(aws.invoke(web.event(path="/waits")).complete)
+            self.assertEqual(through_lambda(aws, "function URL", "GET", "/number/7")[0][3], b"7")
+            self.assertEqual(aws.log, "the client is gone\n")
 
     def test_threads_are_kept(self):
         """anyio's, in which what is not async is called: behind a server they live as long as it does."""

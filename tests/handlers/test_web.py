@@ -167,7 +167,7 @@ class Scope(Web):
                 query = {"ALB": "x=2&y=%20", "ALB, multi-value": "x=1&x=2&y=%20"}.get(front_end, "x=1&x=2&y=+")
                 self.assertEqual(told, {
                     "type": "http",
-                    "asgi": {"version": "3.0", "spec_version": "2.4"},
+                    "asgi": {"version": "3.0", "spec_version": "2.3"},
                     "http_version": "1.1",
                     "method": "GET",
                     "scheme": "https",
