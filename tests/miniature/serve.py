@@ -401,7 +401,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             else:
                 name = name.lower()
                 headers[name] = f"{headers[name]},{text(value)}" if name in headers else text(value)
-        host = headers.setdefault("host", f"127.0.0.1:{self.server.server_port}")
+        headers.setdefault("host", f"127.0.0.1:{self.server.server_port}")
         headers.update({
             "x-amzn-trace-id": headers.get("x-amzn-trace-id") or f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}",
             "x-forwarded-for": self.client_address[0], "x-forwarded-port": str(self.server.server_port), "x-forwarded-proto": "http",
@@ -417,8 +417,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "requestContext": {
                 "accountId": "anonymous",
                 "apiId": "local",
-                "domainName": host,
-                "domainPrefix": host.split(".")[0],
+                # By this name asgi() and others know a function URL, and that it streams; what the client asked for is in Host.
+                "domainName": f"local.lambda-url.{self.server.env['AWS_REGION']}.on.aws",
+                "domainPrefix": "local",
                 "http": {
                     "method": self.command,
                     "path": path,

@@ -317,7 +317,8 @@ class Url(unittest.TestCase):
             self.assertLess(abs(context.pop("timeEpoch") / 1000 - time.time()), 60)
             self.assertRegex(context.pop("requestId"), "^[0-9a-f-]{36}$")
             self.assertEqual(context, {
-                "accountId": "anonymous", "apiId": "local", "domainName": host, "domainPrefix": "127", "routeKey": "$default", "stage": "$default",
+                "accountId": "anonymous", "apiId": "local", "domainName": "local.lambda-url.us-east-1.on.aws", "domainPrefix": "local",
+                "routeKey": "$default", "stage": "$default",
                 "http": {"method": "PUT", "path": "/a%20b/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "me"},
             })
 
@@ -422,6 +423,25 @@ class Url(unittest.TestCase):
                 head, body = b"".join(iter(lambda: client.recv(1000), b"")).split(b"\r\n\r\n", 1)
                 self.assertEqual(body, b"data: 1\n\ndata: 2\n\n")
                 self.assertNotIn(b"chunked", head)
+
+    def test_a_web_application_streams(self):
+        """asgi() and wsgi() know the function URL, as on AWS; the URLs that they make are those that the client can ask for."""
+        source = """
+            import runtime
+            def app(environ, start_response):
+                start_response("200 OK", [])
+                yield environ["HTTP_HOST"].encode()
+                with open("gate") as gate: yield gate.read().encode()
+            handler = runtime.wsgi(app)
+        """
+        with serving(source) as served:
+            os.mkfifo(os.path.join(served.root, "gate"))
+            with contextlib.closing(served.connect()) as connection:
+                connection.request("GET", "/")
+                response, host = connection.getresponse(), f"127.0.0.1:{served.port}"
+                self.assertEqual(response.read(len(host)), host.encode())
+                tell(os.path.join(served.root, "gate"), "later")
+                self.assertEqual(response.read(), b"later")
 
     def test_buffered(self):
         with serving(self.STREAM, INVOKE_MODE="BUFFERED") as served:
