@@ -407,12 +407,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "x-forwarded-for": self.client_address[0], "x-forwarded-port": str(self.server.server_port), "x-forwarded-proto": "http",
         })
         now = time.time()
-        path = text(self.path)
+        path, query = text(self.path), text(self.query)
         event = {
             "version": "2.0",
             "routeKey": "$default",
             "rawPath": path,
-            "rawQueryString": text(self.query),
+            "rawQueryString": query,
             "headers": headers,
             "requestContext": {
                 "accountId": "anonymous",
@@ -438,7 +438,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if cookies:
             event["cookies"] = cookies
         parameters = {}
-        for name, value in urllib.parse.parse_qsl(self.query, keep_blank_values=True):
+        for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
             parameters[name] = f"{parameters[name]},{value}" if name in parameters else value
         if parameters:
             event["queryStringParameters"] = parameters

@@ -322,6 +322,13 @@ class Url(unittest.TestCase):
                 "http": {"method": "PUT", "path": "/a%20b/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "me"},
             })
 
+    def test_what_is_not_escaped(self):
+        """curl sends a URL as it was typed."""
+        with serving(ECHO) as served, socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+            client.sendall("GET /é?ä=ö HTTP/1.0\r\n\r\n".encode())
+            event = json.loads(b"".join(iter(lambda: client.recv(1000), b"")).split(b"\r\n\r\n", 1)[1])
+            self.assertEqual((event["rawPath"], event["rawQueryString"], event["queryStringParameters"]), ("/é", "ä=ö", {"ä": "ö"}))
+
     def test_bodies(self):
         with serving(ECHO) as served:
             for kind, sent, body in (
