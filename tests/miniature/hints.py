@@ -33,6 +33,10 @@ def hint(folder, handler, error):
     named = ("Runtime.HandlerNotFound", "Runtime.MalformedHandlerName") + (() if module_exists(folder, file) else ("Runtime.ImportModuleError",))
     if error_type in named or not file or not name:
         return near_miss(folder, handler)
+    mixed_up = re.search(r"\b__call__\(\) (takes 3 positional arguments but 4 were|missing 1 required positional argument: 'send')", message)
+    if mixed_up:
+        right, wrong = ("wsgi", "asgi") if mixed_up[1].startswith("takes") else ("asgi", "wsgi")
+        return f"an application of the other kind? It is runtime.{right}(app) then, and not runtime.{wrong}(app)"
     if error_type in ("Runtime.ImportModuleError", "ModuleNotFoundError", "ImportError"):
         return built_for_another(folder, message) or missing_module(folder, handler, message)
     return None
@@ -136,6 +140,8 @@ def near_miss(folder, handler):
         bound, functions = top_level(os.path.join(folder, path))
         close = [name] if name in bound else difflib.get_close_matches(name, functions, 1)
         right = f"{file}.{close[0]}" if close else None
+        if right == handler and file in getattr(sys, "stdlib_module_names", ()):
+            return f"HANDLER={handler}: {path} is hidden by Python's own {file}, as on AWS: give it another name"
         if right == handler:
             return None  # it is there: its import, or what it imports, has failed
         defines = f"{path} defines {', '.join(functions) or 'no function'}"

@@ -308,6 +308,7 @@ class Failure(unittest.TestCase):
             "package/__init__.py": "def handler(event, context): return 1",
             "empty": "x = 1",
             "needs": "import missing\ndef handler(event, context): return 1",
+            "json": "def handler(event, context): return 1",
         }
         hints = {
             "ok.py.handler": "it is file.function: HANDLER=ok.handler?",
@@ -325,7 +326,10 @@ class Failure(unittest.TestCase):
             "elsewhere.handler": "there is no elsewhere.py in {}",
             "package.hndler": "package/__init__.py defines handler: HANDLER=package.handler?",
             "needs.handler": None,
+            "json.handler": "json.py is hidden by Python's own json, as on AWS: give it another name",
         }
+        if sys.version_info < (3, 10):
+            del hints["json.handler"]  # Python 3.9 cannot list its standard library
         with function(**files) as root:
             for handler, hint in hints.items():
                 with self.subTest(handler):
@@ -333,6 +337,20 @@ class Failure(unittest.TestCase):
                     self.assertNotEqual(ran.returncode, 0)
                     said = [line for line in ran.stderr.splitlines() if line.startswith("HANDLER=")]
                     self.assertEqual(said, [f"HANDLER={handler}: {hint.format(root)}"] if hint else [])
+
+    def test_an_application_of_the_other_kind(self):
+        source = """
+            import runtime
+            class Flask:
+                def __call__(self, environ, start_response): pass
+            class FastAPI:
+                async def __call__(self, scope, receive, send): pass
+            flask, fastapi = runtime.asgi(Flask()), runtime.wsgi(FastAPI())
+        """
+        with function(function=source) as root:
+            for name, right in ("flask", "wsgi"), ("fastapi", "asgi"):
+                ran = run(f"TASK_ROOT={root}", f"HANDLER=function.{name}", 'EVENT={"httpMethod": "GET"}')
+                self.assertIn(f"\nan application of the other kind? It is runtime.{right}(app) then, ", ran.stderr)
 
     def test_handler_for_a_folder_that_was_not_given(self):
         ran = run("HANDLER=orders.handler")
