@@ -19,7 +19,7 @@ NOTES = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_b
 RECORD = re.compile(r"(.*/)?[^/]+\.dist-info/RECORD$")
 # pip and uv say the same of a package without a wheel as of a registry that they have not reached, but for these words.
 UNREACHABLE = re.compile("connection broken|error sending request|dns error|Connection(Error| refused| timed out)|Failed to fetch")
-MAKE_A_WHEEL = "make one (pip wheel --no-deps --wheel-dir wheels …), and write `--find-links wheels` and the package's name"
+MAKE_A_WHEEL = "make one in wheels/ beside this file (pip wheel --no-deps --wheel-dir …/wheels …), and write `--find-links wheels` and the package's name"
 
 
 class NotInstalled(Exception):

@@ -26,6 +26,7 @@ A hash is 8 bytes, the _imp.source_hash(0, ...) of what follows.
 
 import _imp
 import argparse
+import contextlib
 import fnmatch
 import importlib.util
 import marshal
@@ -346,7 +347,10 @@ def check_name(name):
 
 
 def has_this_runtime(path):
-    """Whether it is a clone of this repository, or what was built of a function and unpacked."""
+    """Whether it is a clone of this repository, or what was built of a function, unpacked or not."""
+    if path.endswith(".zip"):
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            return {"bootstrap", "runtime.py"} <= {*archive.namelist()}
     return os.path.isfile(os.path.join(path, "bootstrap")) and os.path.isfile(os.path.join(path, "runtime.py"))
 
 

@@ -118,8 +118,10 @@ class FunctionZip(Folder):
         self.write("built/bootstrap")  # a clone of this repository, or what was built before: bootstrap and runtime.py
         self.write("built/runtime.py")
         self.write("wheels/lib-1.0-py3-none-any.whl")
+        shutil.copy(self.output, self.folder / "code" / "built.zip")
+        self.write("no.zip")
         self.pack()
-        self.assertEqual([n for n in read(self.output) if n.startswith(("built", "wheels"))], [])
+        self.assertEqual([n for n in read(self.output) if n.startswith(("built", "wheels", "no."))], ["no.zip"])
         self.write("dist/__init__.py")  # a package of that name
         self.pack()
         self.assertIn("dist/x", read(self.output))
@@ -221,7 +223,7 @@ def handler(event, context):
         self.refused("No matching distribution found for missing==1.0", **offline)
         self.refused("REQUIREMENTS=nowhere.txt: no such file", REQUIREMENTS="nowhere.txt")
         self.write("requirements.txt", "-e ../elsewhere\n")
-        self.refused("requirements.txt: -e ../elsewhere: only wheels are installed: make one (pip wheel ", **offline)
+        self.refused("requirements.txt: -e ../elsewhere: only wheels are installed: make one in wheels/ beside this file (pip wheel ", **offline)
         self.assertEqual(self.pack(REQUIREMENTS="")[0], 0)  # none
 
     def test_a_wheel_that_there_is_none_of_and_a_registry_out_of_reach(self):
