@@ -7,6 +7,9 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # tes
 
 
 def main(program="", *arguments):
+    from miniature.process import remove_left_behind
+
+    remove_left_behind()
     if program == "run":
         from miniature.run import main
     elif program == "serve":

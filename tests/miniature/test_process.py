@@ -1,11 +1,16 @@
 """The process of the Lambda in miniature: it ends, and what it did is told."""
 
 import os
+import pathlib
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
-from miniature import Lambda, function
+from miniature import REPO, Lambda, function
 
 
 class Process(unittest.TestCase):
@@ -31,6 +36,26 @@ class Process(unittest.TestCase):
             self.assertLess(time.monotonic() - started, 30)
             self.assertFalse(os.path.exists(folder))
             self.assertEqual((threading.active_count(), len(os.listdir("/dev/fd"))), before)
+
+    def test_what_was_killed_is_removed_by_the_next_make_run(self):
+        program = "import os, signal; from miniature import Lambda; Lambda('.', start=False); os.kill(os.getpid(), signal.SIGKILL)"
+        with tempfile.TemporaryDirectory() as temporary, function(function="") as root:
+            env = {**os.environ, "TMPDIR": temporary}
+
+            def age_and_run():
+                for folder in pathlib.Path(temporary).iterdir():
+                    os.utime(folder, (0, 0))
+                command = [sys.executable, "tests/miniature", "run", root, "nothing"]
+                subprocess.run(command, cwd=REPO, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                return {*os.listdir(temporary)}
+
+            subprocess.run([sys.executable, "-c", program], cwd=REPO / "tests", env=env)
+            (left,) = os.listdir(temporary)
+            foreign = pathlib.Path(temporary, f"{left[:-1]}-of-somebody-else")
+            foreign.mkdir()
+            (foreign / "file").touch()
+            with unittest.mock.patch("tempfile.tempdir", temporary), Lambda(root, start=False) as aws:
+                self.assertEqual(age_and_run(), {foreign.name, os.path.basename(aws.folder)})
 
     def test_a_dead_process_is_reported_with_its_log(self):
         with function(function="print('last words')\nimport os\nos._exit(3)") as root, Lambda(root) as aws:
