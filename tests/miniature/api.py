@@ -54,8 +54,8 @@ class Request:
         self.complete = False  # it came to its end
         self.status = None  # what the API answered; 0: nothing, it closed the connection
         self.taken = False  # the API counts it
-        self.unwanted = False  # the API hangs up when the next piece of the body comes
-        self._api = api
+        self.unwanted = False  # the API has hung up on it
+        self._api, self._socket = api, None
 
     @property
     def done(self):
@@ -133,6 +133,12 @@ class Request:
                 return
             yield self.chunks[n][1]
             n += 1
+
+    def hang_up(self):
+        """Read no more of it, and close the connection, as the API does when nobody wants the rest."""
+        self.unwanted = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def __repr__(self):
         end = "" if self.complete else " (incomplete)" if self.done else " (on its way)"
@@ -263,6 +269,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         request = Request(self.api, self.command, self.path, self.headers, self.number)
+        request._socket = self.connection
         for kind, method, path in ROUTES:
             found = re.fullmatch(re.escape(self.api.prefix) + path, self.path)
             if found and method == self.command:

@@ -209,6 +209,8 @@ class Invocation:
 
     def judge(self):
         """Whether the answer, which is here as a whole, is an error."""
+        if self.answer.unwanted:
+            raise ConnectionError("the client has left")
         if self.answer.complete:
             self.error = self.answer.error
         else:
@@ -231,8 +233,8 @@ class Invocation:
         return b"".join(list(self.chunks()))
 
     def abandon(self):
-        """Nobody wants the rest: the Runtime API hangs up at the next chunk, and the function's `finally` runs."""
-        self.answer.unwanted = True
+        """Nobody wants the rest: the Runtime API hangs up, and the function's `finally` runs."""
+        self.answer.hang_up()
         self.wait(lambda: self.answer.done)
 
     def end(self):

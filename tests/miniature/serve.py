@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -241,8 +242,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
 
-    def stream(self, status, headers, pieces):
-        """An answer that goes out piece by piece; who must not take it for a whole one gets no end of it."""
+    def stream(self, status, headers, pieces, answer=None):
+        """An answer that goes out piece by piece; who must not take it for a whole one gets no end of it.
+
+        answer: what the function has posted. The Runtime API hangs up on it when the client leaves, though nothing comes that
+        would have to be written to the client.
+        """
+        if answer and answer.streaming:
+            threading.Thread(target=self.wait_for_client, args=(answer,), daemon=True).start()
         chunked = self.request_version != "HTTP/1.0"
         self.close_connection = self.close_connection or not chunked
         self.begin(status, [*headers, ("Transfer-Encoding", "chunked")] if chunked else headers)
@@ -252,6 +259,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         if chunked and self.command != "HEAD":
             self.wfile.write(b"0\r\n\r\n")
+
+    def wait_for_client(self, answer):
+        with contextlib.suppress(OSError):
+            if self.connection.recv(1, socket.MSG_PEEK):
+                return  # its next request
+        if not answer.done:
+            answer.hang_up()
 
     # ---- Lambda's API
 
@@ -275,7 +289,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.server.fleet.invoke(body or b"{}", headers) as invocation:
             if streaming:
                 fields = {**common, "Content-Type": "application/vnd.amazon.eventstream"}
-                return self.stream(200, [*fields.items()], frames(invocation, tail == "Tail"))
+                return self.stream(200, [*fields.items()], frames(invocation, tail == "Tail"), invocation.answer)
             content = invocation.content() if invocation.answer else b""
             if invocation.error and not (invocation.answer and invocation.answer.kind == "error"):
                 content = json.dumps(invocation.error).encode()
@@ -390,7 +404,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
                 raise ConnectionError("the client has to see that the rest is missing")
 
-        self.stream(status, [("x-amzn-RequestId", self.request_id), *headers], pieces())
+        self.stream(status, [("x-amzn-RequestId", self.request_id), *headers], pieces(), invocation.answer)
 
     def event(self, body):
         """The request as a function URL's event, format 2.0."""

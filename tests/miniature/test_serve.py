@@ -492,6 +492,29 @@ class Url(unittest.TestCase):
             self.assertRegex(served.log, r"(?s)closed /endless\n.*REPORT .*START .*closed /next\n")
             self.assertEqual(served.log.count("Init Duration"), 1)
 
+    def test_a_client_that_leaves_a_stream_that_waits(self):
+        source = """
+            import runtime
+            async def app(scope, receive, send):
+                if scope["type"] == "lifespan": return
+                await receive()
+                await send({"type": "http.response.start", "status": 200})
+                await send({"type": "http.response.body", "body": b"x", "more_body": scope["path"] == "/waits"})
+                print((await receive())["type"])
+            handler = runtime.asgi(app)
+        """
+        with serving(source, CONCURRENCY="1") as served:
+            with contextlib.closing(served.connect()) as client:
+                client.request("GET", "/waits")
+                self.assertEqual(client.getresponse().read(1), b"x")
+            served.wait_log("http.disconnect\n")
+            self.assertEqual(served.get("/next").body, b"x")
+            with contextlib.closing(served.connect()) as client:  # one that stays is not taken for one that leaves
+                for _ in range(3):
+                    client.request("GET", "/next")
+                    self.assertEqual(client.getresponse().read(), b"x")
+            self.assertEqual(served.log.count("Init Duration"), 1)
+
 
 class Reload(unittest.TestCase):
     def test_an_edit(self):
