@@ -1092,7 +1092,7 @@ class _HttpRequest:
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": self.root_path,
             "PATH_INFO": self.path.decode("latin-1"),  # bytes as text: so PEP 3333 wants it
-            "QUERY_STRING": self.query,
+            "QUERY_STRING": self.query.encode().decode("latin-1"),
             "SERVER_NAME": self.server[0],
             "SERVER_PORT": str(self.server[1]),
             "SERVER_PROTOCOL": "HTTP/1.1",

@@ -994,6 +994,10 @@ class Wsgi(Web):
         told = json.loads(body_of(self.buffered(event("REST API", path="/tell", headers=headers))))
         self.assertEqual((told["HTTP_X_TWICE"], told["HTTP_X_FOREIGN"]), ("1,2", "é".encode().decode("latin-1")))
 
+    def test_query_that_is_not_escaped(self):
+        told = json.loads(body_of(self.buffered({**event("HTTP API", path="/tell"), "rawQueryString": "q=€"})))
+        self.assertEqual(told["QUERY_STRING"].encode("latin-1").decode(), "q=€")
+
     def test_root_path(self):
         told = json.loads(body_of(self.buffered({**event("ALB", path="/v1/tell"), "which": "root"})))
         self.assertEqual((told["SCRIPT_NAME"], told["PATH_INFO"]), ("/v1", "/tell"))
