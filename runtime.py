@@ -2307,7 +2307,9 @@ def _write_once(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> i
     """Write once; return how much was taken. Where the descriptor would block: pause, and return 0."""
     try:
         taken = write(rest)
-    except BlockingIOError:
+    except BlockingIOError as exception:
+        if not _is_our_own(exception):
+            raise
         taken = None
     if taken is None:
         _sleep(0.001)  # not poll(): its module cannot be imported when no file descriptor is left
@@ -2497,15 +2499,15 @@ def _is_our_own(exception: BaseException) -> bool:
     """Whether this is an _ApiError, or an OSError of a call that the runtime itself has made.
 
     Python runs the function's signal handlers inside the runtime's system calls, so what the runtime
-    catches may be an OSError that such a handler has raised. Its traceback then ends in a frame of the
-    function's, and else in one of this file.
+    catches may be an OSError that such a handler has raised. Its traceback then has a frame of the
+    function's, if not as its last: print() and sys.stdout are of this file as well.
     """
     if not issubclass(type(exception), OSError):
         return issubclass(type(exception), _ApiError)
-    traceback: "Any" = exception.__traceback__
-    while traceback.tb_next is not None:
+    traceback = exception.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals is globals():
         traceback = traceback.tb_next
-    return traceback.tb_frame.f_globals is globals()
+    return traceback is None
 
 
 class LambdaRuntimeClient:
@@ -2714,9 +2716,9 @@ class _ResponseStream:
         try:
             self._check_socket()
             sent = self.connection.sock.send(chunk, _NO_SIGNAL)
-        except BlockingIOError:
-            return chunk
         except BaseException as exception:
+            if self.connection.event_loop is not None and type(exception) is BlockingIOError:
+                return chunk
             self._cut_off(exception)
         return chunk[sent:]
 
@@ -2998,6 +3000,8 @@ class _Connection:
             try:
                 sent = self.sock.sendmsg(rest, (), _NO_SIGNAL)
             except BlockingIOError:
+                if self.event_loop is None:
+                    raise  # this socket blocks: a signal handler of the function's has raised it
                 await self._wait_for(self.event_loop.add_writer, self.event_loop.remove_writer)
                 continue
             while rest and sent >= len(rest[0]):
@@ -3011,7 +3015,8 @@ class _Connection:
             try:
                 return self.sock.recv(_RECEIVE)  # type: ignore[no-any-return]
             except BlockingIOError:
-                pass
+                if self.event_loop is None:
+                    raise  # as in send()
             await self._wait_for(self.event_loop.add_reader, self.event_loop.remove_reader)
 
     async def receive_more(self) -> bytes:
@@ -3114,6 +3119,8 @@ class _Connection:
                 try:
                     count = self.sock.recv_into(view[received:], 0, _socket.MSG_WAITALL)
                 except BlockingIOError:
+                    if self.event_loop is None:
+                        raise  # as in send()
                     await self._wait_for(self.event_loop.add_reader, self.event_loop.remove_reader)
                     continue
                 if not count:

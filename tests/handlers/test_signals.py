@@ -6,10 +6,10 @@ import threading
 import time
 import unittest
 
-from miniature import Fault, Lambda, function, keeps_connections, until_asleep
+from miniature import Fault, Lambda, function, keeps_connections, until, until_asleep
 
 SOURCE = """
-import os, signal
+import os, signal, sys
 
 def tick(signum, frame):
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # told() may send another, when Python's handlers are gone
@@ -20,11 +20,14 @@ signal.signal(signal.SIGUSR1, tick)
 {kind}def handler(event, context):
     return event
 """
-# With an errno, as the kernel's have, without one, and one that looks like a lost connection.
+# With an errno, as the kernel's have, without one, one that looks like a lost connection, one like a socket that would
+# block, and one that comes out of the runtime's own code, which is below print(). Each by how its log begins, a pattern.
 DEEDS = {
     "FileNotFoundError": "os.remove('/does/not/exist')",
     "BrokenPipeError": "raise BrokenPipeError(32, 'Broken pipe')",
-    "OSError": "raise OSError('mine')",
+    "OSError: mine": "raise OSError('mine')",
+    "BlockingIOError": "raise BlockingIOError(11, 'mine')",
+    "OSError: .Errno 9": "os.close(2); print('ticks', file=sys.stderr)",
     "KeyError": "raise KeyError('mine')",
 }
 
@@ -74,17 +77,31 @@ class Raised(unittest.TestCase):
 
     def test_while_a_chunk_of_a_stream_is_sent(self):
         """It is in the log, and so is that the stream was cut off; nothing blames the API for it."""
-        source = SOURCE.format(kind="", deed=DEEDS["FileNotFoundError"]).replace("return event", "yield bytes(event)")
-        hold = threading.Event()
-        with function(function=source) as root, Lambda(root) as aws:
-            aws.answers("response", Fault(hold=hold, after=0))
-            aws.send(1 << 26)
-            aws.wait_for(lambda: aws.sent("response"))
-            aws.signal(signal.SIGUSR1)
-            aws.wait_for(lambda: "in tick" in aws.log)
-            self.assertIn("[ERROR] FileNotFoundError", aws.log)
-            hold.set()
-            self.assertEqual(len(aws.sent("response")), 1)
+        for name in "FileNotFoundError", "BlockingIOError":
+            source = SOURCE.format(kind="", deed=DEEDS[name]).replace("return event", "yield bytes(event)")
+            hold = threading.Event()
+            with self.subTest(name), function(function=source) as root, Lambda(root) as aws:
+                aws.answers("response", Fault(hold=hold, after=0))
+                aws.send(1 << 26)
+                aws.wait_for(lambda aws=aws: aws.sent("response"))
+                until_asleep(aws.process.pid)
+                aws.signal(signal.SIGUSR1)
+                aws.wait_for(lambda aws=aws: "in tick" in aws.log)
+                self.assertIn(f"[ERROR] {name}", aws.log)
+                hold.set()
+                self.assertEqual(len(aws.sent("response")), 1)
+
+    def test_while_the_answer_to_a_stream_is_awaited(self):
+        for name in "FileNotFoundError", "BlockingIOError":
+            source = SOURCE.format(kind="", deed=DEEDS[name]).replace("return event", "yield event")
+            hold = threading.Event()
+            with self.subTest(name), function(function=source) as root, Lambda(root) as aws:
+                aws.answers("response", Fault(hold=hold))
+                aws.send("x")
+                until(lambda aws=aws: any(request.complete for request in aws.sent("response")))
+                self.told(aws, name)
+                hold.set()
+                self.assertEqual(len(aws.sent("response")), 1)
 
     def test_while_the_log_of_an_error_is_written(self):
         """The reader reads only when the signal has come, in the middle of the write: the event is answered."""
