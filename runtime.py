@@ -571,6 +571,7 @@ def _mend_event_loop(event_loop: "Any") -> bool:
     """
     if _identify_descriptors(event_loop) == _process.loop_identities:
         return False
+    _fill_standard_descriptors()
     lost, ssock = event_loop._selector, event_loop._ssock.detach()
     _process.lost_selectors.append(lost)
     event_loop._csock.detach()
@@ -598,6 +599,7 @@ def _get_event_loop() -> "Any":
     import asyncio
     import warnings
 
+    _fill_standard_descriptors()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # where none is set up, some Pythons warn and make one
@@ -2195,6 +2197,13 @@ def _log_is_framed() -> bool:
     return True
 
 
+def _fill_standard_descriptors() -> None:
+    """Open what the function has closed of 0, 1 and 2: a socket with such a number would get what is printed."""
+    for descriptor in (0, 1, 2):
+        if _identify(descriptor) is None:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
     """What tells the open file behind a descriptor from others; None if there is none."""
     try:
@@ -2840,11 +2849,7 @@ class _Connection:
         # Only now is the old socket closed: its descriptor is free for the new one even when
         # the function has used up all others.
         self.close()
-        for descriptor in (0, 1, 2):
-            try:
-                os.fstat(descriptor)
-            except OSError:  # closed by the function: a socket with its number would get what is printed
-                os.open(os.devnull, os.O_RDWR)
+        _fill_standard_descriptors()
         try:
             if not self.resolved:
                 host = self.host.encode("ascii")  # as str it would import the idna codec: 7 ms

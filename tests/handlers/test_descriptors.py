@@ -214,6 +214,29 @@ class TakenFromTheEventLoop(unittest.TestCase):
             self.assertEqual(aws.wait(), 3)
 
     @keeps_connections
+    def test_stdin_stdout_and_stderr(self):
+        """Nothing of the event loop's gets their numbers: what is printed would wake it up, or wait for ever to be read."""
+        source = """
+import os
+
+def close():
+    os.closerange(0, 100)
+
+{moment}
+
+async def handler(event, context):
+    if event == "close":
+        close()
+    else:
+        print("x" * 1_000_000)
+    return [os.path.samefile(f"/dev/fd/{{number}}", "/dev/null") for number in range(3)] if event == "look" else []
+"""
+        for moment in "close()", "":
+            with self.subTest(moment), function(function=source.format(moment=moment)) as root, Lambda(root) as aws:
+                aws.invoke("" if moment else "close")
+                self.assertEqual(aws.invoke("look").json, [True] * 3)
+
+    @keeps_connections
     def test_neighbours(self):
         """The connections of the other slots have gone as well: they ask for their events again."""
         processors = os.sched_getaffinity(0)
