@@ -364,34 +364,44 @@ def _part_from_parent(event_loop: "Any") -> None:
     is to go on: so the steps of all others are cancelled.
     """
     _signal.set_wakeup_fd(-1)  # else the parent's event loop would run its handler of the child's signals
-    fileno = getattr(getattr(event_loop, "_selector", None), "fileno", None)
-    if fileno is not None:  # else it is another's loop, or polls without an epoll
-        import select
+    selector: "Any" = getattr(event_loop, "_selector", None)
+    if event_loop.is_closed() or not hasattr(selector, "fileno"):
+        return  # it is another's loop, or one that polls without an epoll
+    import asyncio
+    import select
 
-        with select.epoll() as epoll:
-            os.dup2(epoll.fileno(), fileno(), inheritable=False)
-        for handle in (*event_loop._ready, *event_loop._scheduled):
-            handle.cancel()
+    with select.epoll() as epoll:
+        os.dup2(epoll.fileno(), selector.fileno(), inheritable=False)
+    for handle in (*event_loop._ready, *event_loop._scheduled):
+        handle.cancel()
+    of_parent = len(selector.get_map())
+
+    def go_on() -> None:
+        """The code that has forked has returned to the event loop, or awaits something."""
+        asyncio._set_running_loop(event_loop)  # which fork() has reset
+        has_work = not all(handle.cancelled() for handle in (*event_loop._ready, *event_loop._scheduled))
+        has_work = has_work or len(selector.get_map()) > of_parent or len(sys._current_frames()) > 1
+        if not has_work:
+            _end_in_child(_FAILED, "waits for what only its parent has")
+        event_loop.call_later(0.1, go_on)
 
     def handle_exception(event_loop: "Any", details: "dict[str, Any]") -> None:
+        # From 3.14 on a task ends its step with this RuntimeError, where fork() has reset the running loop.
+        # All else of the step has been done; what it has raised itself is the error's __context__.
         exception: "Any" = details.get("exception")
         if "is not the running loop" not in str(exception):
             event_loop.default_exception_handler(details)
-        elif isinstance(exception.__context__, SystemExit):
+        elif exception.__context__ is not None:
             raise exception.__context__
-        else:
-            _end_in_child()
 
-    if sys.version_info >= (3, 14):
-        # fork() has reset the running loop. asyncio ends each step of a task with a RuntimeError for that,
-        # whose __context__ is what the step itself has raised.
-        event_loop.set_exception_handler(handle_exception)
+    event_loop._ready.append(asyncio.Handle(go_on, (), event_loop))
+    event_loop.set_exception_handler(handle_exception)
 
 
-def _end_in_child() -> "NoReturn":
+def _end_in_child(status: int = 0, why: str = "came back from the function's code") -> "NoReturn":
     """fork() in the handler has returned twice: the invocation is the parent's to answer."""
-    _note("a forked child came back from the function's code; it ends here")
-    os._exit(0)
+    _note(f"a forked child {why}; it ends here")
+    os._exit(status)
 
 
 # ---- The loop --------------------------------------------------------------------------------
@@ -645,13 +655,6 @@ async def handle_event_request(
         async def call_in_task() -> None:
             nonlocal send_answer
             send_answer = await _call_function(request_handler, invocation)
-            if _process.is_forked_child:
-                import asyncio
-
-                # fork() has reset running loop and current task; from 3.14 on a task wants them at its end.
-                asyncio._set_running_loop(event_loop)
-                if asyncio.current_task(event_loop) is None:
-                    asyncio.tasks._enter_task(event_loop, invocation.task)
 
         try:
             invocation.task = event_loop.create_task(call_in_task())
@@ -845,6 +848,8 @@ class _Invocation:
                 document, xray_cause = _describe_loss(self.request_id, seconds)
             else:
                 document, xray_cause = _log_exception(exception, self.request_id)
+            if _process.is_forked_child:
+                _end_in_child(_FAILED)
             await self.client.post_invocation_error(
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
@@ -2720,8 +2725,6 @@ class _ResponseStream:
         if not data:
             return b""
         chunk = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
-        if _process.is_forked_child:
-            return chunk  # for send(), which ends the child
         try:
             self._check_socket()
             sent = self.connection.sock.send(chunk, _NO_SIGNAL)
@@ -2748,6 +2751,8 @@ class _ResponseStream:
 
     def _check_socket(self) -> None:
         """Raise OSError if the function has closed the socket: its code runs between the chunks. 0.7 us."""
+        if _process.is_forked_child:
+            _end_in_child()
         if self.connection._identify_socket() != self.connection.socket_identity:
             raise BrokenPipeError
 

@@ -324,19 +324,29 @@ class Ends(unittest.TestCase):
                 self.assertEqual(len(aws.sent("response")) + len(aws.sent("error")), 2)
 
     def test_fork_whose_child_ends(self):
-        """sys.exit() and os._exit() in a child are its own affair."""
-        for end in ("sys.exit(3)", "os._exit(3)"):
+        """sys.exit() and os._exit() in a child are its own affair; one that fails says so by its status. In a stream, too."""
+        for end, status in ("sys.exit(3)", 3), ("os._exit(3)", 3), ("raise ValueError", 1), ("return", 0):
             source = f"""
             import os, sys
             def handler(event, context):
+                if event:
+                    return stream()
                 pid = os.fork()
                 if not pid:
                     {end}
                 return os.waitpid(pid, 0)[1] >> 8
+            def stream():
+                yield "first"
+                pid = os.fork()
+                if not pid:
+                    {end}
+                yield str(os.waitpid(pid, 0)[1] >> 8)
             """
             with self.subTest(end), function(function=source) as root, Lambda(root) as aws:
-                self.assertEqual([aws.invoke().json for _ in range(2)], [3, 3])
-                self.assertEqual(aws.stderr, "")
+                self.assertEqual([aws.invoke().json for _ in range(2)], [status] * 2)
+                self.assertEqual(aws.invoke("stream").body.decode(), f"first{status}")
+                note = "" if status == 3 else "runtime: a forked child came back from the function's code; it ends here\n"
+                self.assertEqual(aws.stderr, note * 3)
                 self.assertEqual(aws.sent("error"), [])
 
     def test_alarm_that_kills(self):

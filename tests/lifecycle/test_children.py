@@ -99,7 +99,7 @@ class Children(unittest.TestCase):
 class Forks(unittest.TestCase):
     """os.fork() in an async handler: the child has copies of the event loop and of its tasks, which are the parent's."""
 
-    SOURCE = "import warnings\n" + ASYNC + """
+    SOURCE = "import select, warnings\nfrom concurrent.futures import ThreadPoolExecutor\n" + ASYNC + """
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork() beside a thread, which -X dev has
 usual, parent, ticking = handler, os.getpid(), None
 
@@ -121,11 +121,19 @@ async def fork(how):
         raise ValueError
     if how == "gets a signal":
         os.kill(os.getpid(), signal.SIGTERM)
-    if how == "waits":
+    if how.startswith("waits"):
         future = loop.create_future()
-        loop.call_later(0.1, future.set_result, None)
+        if how != "waits for its parent":
+            loop.call_later(0.1, future.set_result, None)
         await future
-    if how != "returns":
+    if how == "waits for a thread":
+        with ThreadPoolExecutor() as pool:
+            await loop.run_in_executor(pool, select.select, (), (), (), 0.3)
+    if how == "runs another event loop":
+        asyncio.run(asyncio.sleep(0))
+    if how == "waits and raises":
+        raise ValueError
+    if not how.endswith("returns"):
         sys.exit(3)
 
 async def handler(event, context):
@@ -146,9 +154,8 @@ asyncio.get_event_loop().add_signal_handler(signal.SIGTERM, print, "SIGTERM")
     def test_the_parent_goes_on(self):
         with processors(1), managed(self.SOURCE, 3) as aws:
             aws.wait_for_next(3)
-            ways = {"exits": 3, "raises": 0, "returns": 0, "in a task": 3, "gets a signal": 3, "waits": 3}
-            if FUNCTION_VERSION >= (3, 14):
-                ways["waits"] = 0  # its asyncio goes on with no task in a child
+            ways = {"exits": 3, "raises": 1, "returns": 0, "in a task": 3, "gets a signal": 3, "waits": 3, "waits and raises": 1}
+            ways.update({"waits and returns": 0, "waits for a thread": 3, "runs another event loop": 3, "waits for its parent": 1})
             for number, how in enumerate(ways, 1):
                 with self.subTest(how):
                     neighbour = aws.send(WAIT)
