@@ -2555,6 +2555,8 @@ class LambdaRuntimeClient:
         """
         status = 204
         while status == 204:  # nothing yet: cargo-lambda's emulator wants to be asked again
+            if _process.is_ending:
+                sys.exit(0)
             status, headers, body = await self.connection.exchange(self._request_for_next)
         if status != 200 or not headers.get("lambda-runtime-aws-request-id"):
             raise _ApiError(f"GET next was answered {status} {bytes(body[:200])!r}, not 200 and a request id")
