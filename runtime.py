@@ -120,6 +120,9 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
     limit = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
     status = _FAILED
     _set_up_output()
+    if log_descriptor.isdecimal():
+        _process.log_descriptor = int(log_descriptor)
+        _process.log_identity = _identify(_process.log_descriptor)
     try:
         if limit and not (limit.isdecimal() and int(limit)):
             # It replaces the caller's find_handler, so that _serve() reports what it raises as an init error.
@@ -132,9 +135,6 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             # process becomes the supervisor of forked workers. They call _serve() from in there,
             # and what they raise comes up to this `try` as well.
             _Supervisor(address, find_handler, int(limit)).supervise()
-        if log_descriptor.isdecimal():
-            _process.log_descriptor = int(log_descriptor)
-            _process.log_identity = _identify(_process.log_descriptor)
         _serve(address, find_handler)
     except Exception as exception:
         if _is_our_own(exception):  # an _ApiError, or an OSError in one of the runtime's own calls
@@ -3698,6 +3698,7 @@ class _Supervisor:
     def become_child(self) -> None:
         """In a child that the supervisor has just forked, give up what is the supervisor's."""
         self.workers.clear()
+        _process.log_descriptor = None  # as under awslambdaric, whose workers write no frames
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
 
     def hear(self, worker: _Worker) -> bytes:

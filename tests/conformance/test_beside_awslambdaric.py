@@ -11,11 +11,12 @@ stated difference that is none fails as well.
 import copy
 import itertools
 import re
+import sys
 import unittest
 
-from beside import play_both
+from beside import Recording, play_both
 from functions import FUNCTIONS, INITS, LEVELS, LOGS_AT_ALL_LEVELS, Invocation, line_ends
-from miniature import function
+from miniature import Lambda, function
 
 # Plays all functions that need no process of their own: the request id says which is meant.
 DISPATCHER = """
@@ -155,6 +156,25 @@ class Levels(unittest.TestCase):
                     if form == "Text" and not telemetry:
                         line_ends(theirs)
                     self.assertEqual(theirs, ours)
+
+
+class WorkerPool(unittest.TestCase):
+    """Managed Instances: what the process that starts the others logs at DEBUG."""
+
+    def test_the_record_of_its_start(self):
+        with function(function="def handler(event, context): pass") as root:
+            for form, telemetry in itertools.product(["Text", "JSON"], [False, True]):
+                environment = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", "AWS_LAMBDA_LOG_LEVEL": "DEBUG", "AWS_LAMBDA_LOG_FORMAT": form}
+                outcomes = []
+                for command in [sys.executable, "-m", "awslambdaric", "function.handler"], None:
+                    with Lambda(root, env=environment, telemetry=telemetry, log_sockets=True, command=command) as aws:
+                        aws.wait_for_next(2)
+                        aws.wait_for(lambda aws=aws: aws.log or aws.frames)
+                        outcomes.append(Recording(aws).take())
+                        aws.violations.clear()
+                with self.subTest(form=form, telemetry=telemetry):
+                    self.assertEqual(*outcomes)
+                    self.assertIn("runtime_worker_pool_initializing", str(outcomes[0]))
 
 
 if __name__ == "__main__":

@@ -244,6 +244,16 @@ class Log(unittest.TestCase):
                 else:
                     self.assertEqual([json.loads(line)["message"] for line in aws.log.splitlines()], [words] * count)
 
+    def test_in_a_frame(self):
+        """The parent's record, where Lambda gave a descriptor for frames; the workers write none, as under awslambdaric."""
+        with managed(PLAIN.replace("wait()", "1 / 0"), 2, env={"AWS_LAMBDA_LOG_LEVEL": "DEBUG"}, telemetry=True) as aws:
+            aws.wait_for_next(2)
+            aws.wait_for(lambda: aws.frames)
+            self.assertEqual(aws.invoke(WAIT).kind, "error")
+            ((kind, _, text),) = aws.frames
+            self.assertEqual((kind, "runtime_worker_pool_initializing" in text, aws.log), (0xA55A000B, True, ""))
+            self.assertEqual("".join(aws.worker_logs).count("[ERROR]"), 1)
+
     def test_the_provider_does_not_accept(self):
         with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             path = f"{folder}/full"
