@@ -10,7 +10,9 @@ import http.server
 import json
 import pathlib
 import re
+import sys
 import threading
+import time
 import unittest
 
 import boto3
@@ -258,6 +260,56 @@ class Unchanged(unittest.TestCase):
                     self.assertTrue(answer.streaming and answer.complete)
                     self.assertTrue(answer.body == b"object /bucket/large" + bytes(1_000_000))
                     self.assertGreater(len(answer.chunks), 100)
+
+
+class OtherEventLoop(unittest.TestCase):
+    """uvloop's, which has no selector of Python's: answers, streams, deadlines and a forked child go their usual ways."""
+
+    SOURCE = """
+        import asyncio, os, sys, time, warnings
+        import uvloop
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of policies, and of fork() beside a thread
+        {statement}
+
+        async def stream():
+            for _ in range(20):
+                yield bytes(100_000)
+                await asyncio.sleep(0)
+
+        async def handler(event, context):
+            if event == "stream":
+                return stream()
+            if event == "hang":
+                await asyncio.Event().wait()
+            if event == "block":
+                time.sleep(60)
+            if event == "fork":
+                pid = os.fork()
+                if not pid:
+                    sys.exit(3)
+                return os.waitpid(pid, 0)[1] >> 8
+            return [type(asyncio.get_running_loop()).__module__, await asyncio.to_thread(len, event)]
+    """
+    STATEMENTS = ["asyncio.set_event_loop(uvloop.new_event_loop())"]
+    if sys.version_info < (3, 16):
+        STATEMENTS.append("asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())")
+
+    def test_uvloop(self):
+        for statement in self.STATEMENTS:
+            for slots in "", "2":
+                env = {"AWS_LAMBDA_MAX_CONCURRENCY": slots}
+                with self.subTest(statement, slots=slots), function(function=self.SOURCE.format(statement=statement)) as root:
+                    with Lambda(root, env=env, log_sockets=True) as aws:
+                        for _ in range(2):
+                            for event in "", "x" * 3_000_000:
+                                self.assertEqual(aws.invoke(event).json, ["uvloop", len(event)])
+                            self.assertEqual(len(aws.invoke("stream").body), 2_000_000)
+                            self.assertEqual(aws.invoke("fork").json, 3)
+                            for event in ("hang", "block") if slots else ():
+                                late = str(int(time.time() * 1000 + 300))
+                                answer = aws.invoke(event, headers={"Lambda-Runtime-Deadline-Ms": late})
+                                self.assertEqual(answer.error["errorType"], "Sandbox.Timedout")
 
 
 @contextlib.contextmanager
