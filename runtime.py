@@ -456,6 +456,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             # set there is not seen by the tasks of the async ones that come later.
             copy_context().run(coroutines[0].send, None)
         except StopIteration as end:
+            _tell_supervisor(_RETIRES)  # its successor need not wait for atexit functions
             sys.exit(end.value)
     import asyncio  # the one coroutine has suspended, or there are several
 

@@ -454,6 +454,17 @@ if not os.fork():
             self.assertIn(aws.invoke().json, printed(aws, "starts"))
             aws.wait_for_next(2)
 
+    def test_a_handler_that_exits_and_takes_its_time(self):
+        """Its slot does not wait for its atexit functions, an error tracker's for instance."""
+        source = PLAIN.replace("wait()", "atexit.register(wait); sys.exit(1)")
+        with managed(source, 1) as aws:
+            first = aws.invoke().json
+            self.assertEqual(aws.invoke(WAIT).json["errorType"], "SystemExit")
+            self.assertNotEqual(aws.invoke().json, first)
+            release(aws, 1)
+            until_gone(first)
+            self.assertEqual(len(printed(aws, "starts")), 2)
+
     def test_a_worker_that_cannot_be_replaced(self):
         """Where every new process dies in its import, the environment gives up rather than start them for ever."""
         source = """
