@@ -3490,7 +3490,9 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork()."""
 
-    _SIGURG_PENDING = 7  # the byte behind the news: whether SIGURG was sent and the worker has not taken it
+    # The byte behind the news: 1, SIGURG has been sent and the worker has not taken it; 2, the invocation
+    # that it has interrupted blocks the event loop again.
+    _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
     def __init__(self, slots: int) -> None:
@@ -3505,7 +3507,7 @@ class _Board:
         self.state_at = self.entry.size - 1
 
     def told(self) -> bytes:
-        return self.memory[: self._SIGURG_PENDING].rstrip(b"\0")  # type: ignore[no-any-return]
+        return self.memory[: self._SIGURG_STATE].rstrip(b"\0")  # type: ignore[no-any-return]
 
     def state(self, place: int) -> int:
         return self.memory[place + self.state_at]  # type: ignore[no-any-return]
@@ -3629,11 +3631,14 @@ class _DeadlineWatch:
         """
         import asyncio
 
-        self.clients[0].board.memory[_Board._SIGURG_PENDING] = 0
+        memory = self.clients[0].board.memory
+        memory[_Board._SIGURG_STATE] = 0
         context = _current_context.get()
         for client in self.clients:
             if client.next_look <= _now() and context is not None:
                 if context.aws_request_id == client.invocation.request_id:
+                    if client.is_last:
+                        memory[_Board._SIGURG_STATE] = 2
                     client.board.mark(client.place, _OVERDUE)
                     client.next_look, client.is_last = _now() + _GRACE, True
                     raise asyncio.CancelledError
@@ -3757,10 +3762,12 @@ class _Supervisor:
             return False
         # SIGURG comes first; and once more where the worker took it and something else blocks now, which
         # gets the same grace. Ten times the grace is enough for all of it.
-        if not board.memory[_Board._SIGURG_PENDING]:
-            board.memory[_Board._SIGURG_PENDING], worker.sigurg_at = 1, _now()
+        if not board.memory[_Board._SIGURG_STATE]:
+            board.memory[_Board._SIGURG_STATE], worker.sigurg_at = 1, _now()
             os.kill(pid, _signal.SIGURG)
-        return _now() > worker.sigurg_at + _GRACE or max(lateness.values()) > 10 * _GRACE
+        if board.memory[_Board._SIGURG_STATE] == 2 or _now() > worker.sigurg_at + _GRACE:
+            return True
+        return max(lateness.values()) > 10 * _GRACE
 
     def reap(self) -> None:
         while True:

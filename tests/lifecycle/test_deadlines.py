@@ -104,7 +104,12 @@ async def hang(how):
             await asyncio.Event().wait()
         elif how == "blocks":
             time.sleep(60)
-        elif how == "blocks for good":
+        while how == "blocks again":
+            try:
+                time.sleep(60)
+            except BaseException:
+                print("goes on:", os.getpid())
+        if how == "blocks for good":
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
             time.sleep(60)
         while True:
@@ -173,14 +178,17 @@ async def stream(event, context):
             self.assertEqual(printed(aws, "finally"), [first])
 
     def test_one_that_nothing_interrupts(self):
-        with processors(1), managed(self.SOURCE, 3) as aws:
-            aws.wait_for_next(3)
-            neighbour = aws.send(WAIT)
-            aws.wait_for(lambda: printed(aws, "waits"))
-            self.check(aws, hang(aws, "blocks for good"))
-            self.assertEqual(aws.answer(neighbour).json["errorType"], "Runtime.ExitError")
-            aws.wait_for_next(3)
-            self.assertEqual(len(printed(aws, "starts")), 2)
+        """Or that goes on each time; twice is enough."""
+        for how in "blocks for good", "blocks again":
+            with self.subTest(how), processors(1), managed(self.SOURCE, 3) as aws:
+                aws.wait_for_next(3)
+                neighbour = aws.send(WAIT)
+                aws.wait_for(lambda aws=aws: printed(aws, "waits"))
+                self.check(aws, hang(aws, how))
+                self.assertEqual(aws.answer(neighbour).json["errorType"], "Runtime.ExitError")
+                aws.wait_for_next(3)
+                self.assertEqual(len(printed(aws, "starts")), 2)
+                self.assertEqual(len(printed(aws, "goes on")), 2 if how == "blocks again" else 0)
 
     def test_several_deadlines(self):
         """In any order, each at its own time."""
