@@ -3653,6 +3653,7 @@ class _Worker:
         self.is_replaced = False
         self.sigurg_at = 0.0  # when it was last sent SIGURG
         self.sigterm_at = _NEVER  # when it was sent SIGTERM because of a deadline
+        self.descendants: "list[int]" = []  # the processes that it had started by then; they end with it
 
 
 class _Supervisor:
@@ -3746,7 +3747,7 @@ class _Supervisor:
         if self.ready == _PLAIN_READY or self.is_blocked(pid, worker, lateness):
             for place in overdue:
                 board.mark(place, _OVERDUE)
-            worker.sigterm_at = now
+            worker.sigterm_at, worker.descendants = now, _find_descendants(pid)
             os.kill(pid, _signal.SIGTERM)
         return self._CLOSE_LOOK
 
@@ -3783,6 +3784,11 @@ class _Supervisor:
     def bury(self, pid: int, status: int) -> None:
         """Take leave of a worker that has ended, and start another in its place."""
         worker = self.workers.pop(pid)
+        for descendant in worker.descendants:
+            try:
+                os.kill(descendant, _signal.SIGKILL)
+            except OSError:  # it has ended by itself
+                pass
         if self.is_stopping:
             return
         reason = "exited without providing a reason"
@@ -3840,6 +3846,19 @@ class _Supervisor:
         self.is_stopping = True
         for pid in self.workers:
             os.kill(pid, _signal.SIGTERM)
+
+
+def _find_descendants(pid: int) -> "list[int]":
+    """The processes that a process has started, and those that they have."""
+    found = [pid]
+    for each in found:
+        try:
+            for thread in os.listdir(f"/proc/{each}/task"):
+                with open(f"/proc/{each}/task/{thread}/children") as file:
+                    found += map(int, file.read().split())
+        except OSError:  # it has ended meanwhile
+            pass
+    return found[1:]
 
 
 def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:

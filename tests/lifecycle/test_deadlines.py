@@ -4,6 +4,7 @@ import re
 import time
 import unittest
 
+from miniature import until
 from test_managed_instances import ASYNC, PLAIN, WAIT, delivered, managed, printed, processors, release
 
 SOON = 0.3  # seconds that an invocation has which is to hang
@@ -16,6 +17,14 @@ def hang(aws, event, **options):
     delivered(aws, [request_id])
     aws.timeout = 60
     return request_id
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 class Deadlines(unittest.TestCase):
@@ -49,6 +58,27 @@ class PlainHandler(Deadlines):
                 aws.wait_for_next(2)
                 self.assertEqual(len(printed(aws, "starts")), 3)
                 self.assertEqual(len(printed(aws, "ends")), bool(start))
+
+    def test_its_children_end_with_it(self):
+        """Lambda ends all processes of a function that is past its deadline."""
+        source = """
+import subprocess
+
+def handler(event, context):
+    if not event:
+        return os.getpid()
+    # The shell's own child has outlived many a shell.
+    shell = subprocess.Popen("sleep 60 & echo $!; wait", shell=True, stdout=subprocess.PIPE)
+    print("child:", shell.pid)
+    print("child:", int(shell.stdout.readline()))
+    shell.wait()
+"""
+        with managed(source, 1) as aws:
+            self.check(aws, hang(aws, WAIT))
+            children = printed(aws, "child")
+            self.assertEqual(len(children), 2)
+            for pid in children:
+                until(lambda pid=pid: not is_running(pid))
 
     def test_a_handler_that_answers_when_it_is_told_to_end(self):
         """Its answer goes out; the process ends all the same."""
