@@ -149,7 +149,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
         if exit.code is None or isinstance(exit.code, int):
             status = exit.code or 0
         else:
-            _write(2, f"{exit.code}\n".encode("utf-8", "backslashreplace"))
+            _write(2, f"{_message_of(exit.code)}\n".encode("utf-8", "backslashreplace"))
     if _process.extension is not None:
         _process.extension.close()
     import atexit

@@ -51,6 +51,16 @@ class Describing(unittest.TestCase):
                                 self.assertIn(b"well", aws.invoke("").body)
                             self.assertNotIn("Traceback (most", aws.stderr)
 
+    def test_what_sys_exit_is_called_with(self):
+        """The process ends as after any other text, whatever it has left running."""
+        source = SOURCE.format(kind="", error="SystemExit(3)").replace("raise globals()[event]", "start(); raise SystemExit(Text")
+        source = source.replace('("an error")', '("an error"))')
+        source += "import threading\ndef start(): threading.Thread(target=threading.Event().wait).start()\n"
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke("Text").error_type, "SystemExit")
+            self.assertEqual(aws.wait(), 1)
+            self.assertEqual(aws.stderr, "<exception str() failed>\n")
+
     def test_at_import(self):
         for error in "SystemExit(3)", "KeyboardInterrupt":
             source = SOURCE.format(kind="", error=error) + "\nraise Text('an error')"
