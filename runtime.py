@@ -307,7 +307,8 @@ def _set_path(task_root: str) -> None:
 def _make_room(folders: "list[str]") -> None:
     """Let the function have a `runtime.py` or `runtime/` of its own in one of these folders.
 
-    A module or package takes the name over. A folder of modules without `__init__.py` is joined to
+    A module or package takes the name over, but for a copy of this module: the handlers that another
+    one's asgi() makes are unknown to this one. A folder of modules without `__init__.py` is joined to
     this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
     """
     portions = []
@@ -316,6 +317,12 @@ def _make_room(folders: "list[str]") -> None:
         if spec is None:
             continue
         if spec.origin and os.path.realpath(spec.origin) != os.path.realpath(__file__):
+            try:
+                with open(spec.origin, "rb") as file:
+                    if file.readline(99).startswith(b'"""A Python runtime for AWS Lambda, in one file'):
+                        continue  # in a zip that brings it along, while a layer's or an image's runs
+            except OSError:
+                pass  # who imports it will see
             del sys.modules[__name__]
             # What is pickled is found by the name of its module: here it has another (_ImportHook).
             for kind in (LambdaContext, CognitoIdentity, ClientContext, Client):

@@ -132,6 +132,20 @@ class Named(unittest.TestCase):
         self.put("function.py", "import runtime\ndef handler(event, context): return runtime.mine")
         self.assertIs(self.answer(), True)
 
+    def test_copy_of_this_module(self):
+        """In a zip that `make dist` has packed, under `make run`, or behind the layer's wrapper: asgi() is this module's."""
+        self.together()
+        self.put("function.py", """
+import runtime, sys
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
+handler = runtime.asgi(app, streaming=True)
+assert runtime is sys.modules["__main__"].bootstrap
+""")
+        with Lambda(self.root) as aws:
+            self.assertEqual(aws.invoke({"httpMethod": "GET"}).metadata["statusCode"], 204)
+
     def test_package(self):
         self.put("runtime/__init__.py", self.HANDLER)
         self.put("runtime/app.py", self.HANDLER)
