@@ -1180,6 +1180,7 @@ class _AsgiHandler:
 
     def __init__(self, app: "AsgiApp", root_path: "Optional[str]", streaming: "Optional[bool]") -> None:
         self.app, self.root_path, self.streaming = app, root_path, streaming
+        self.__name__ = "handler"  # decorators such as Powertools' tracer name their spans after it
         self.state: "dict[str, Any]" = {}  # what the lifespan leaves for the requests
         self.variables = copy_context()  # context variables as at import: the lifespan is no invocation's
         self.lifespan: "Any" = None  # the task that it lives in

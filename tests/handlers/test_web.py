@@ -792,6 +792,22 @@ class Lifespan(unittest.TestCase):
                 self.assertEqual([body_of(aws.invoke(event())) for _ in range(3)], [b"1 1", b"2 1", b"3 1"])
                 self.assertEqual(aws.log, "startup\n")
 
+    def test_behind_a_decorator_that_asks_for_its_name(self):
+        """As Powertools' tracer does."""
+        source = LIFESPAN + """
+    import functools
+    def trace(handler):
+        @functools.wraps(handler)
+        def traced(event, context):
+            print("##", handler.__name__)
+            return handler(event, context)
+        return traced
+    handler = trace(handler)
+"""
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(body_of(aws.invoke(event())), b"1 1")
+            self.assertEqual(aws.log, "## handler\nstartup\n")
+
     def test_fails_behind_another_function(self):
         """An error of that invocation; the next one tries again."""
         source = LIFESPAN.replace("handler =", "web =").replace('print("startup")', 'scope["type"] = await begin(send)') + """
