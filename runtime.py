@@ -1048,8 +1048,11 @@ class _HttpRequest:
             self._replace_header("transfer-encoding", None)
             self._replace_header("content-length", str(len(self.body)))
         fields = dict(self.headers)
-        if self.is_from_load_balancer:  # it has added the address that it saw
-            self.client = fields.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
+        if self.is_from_load_balancer:  # it has added the address that it saw, and perhaps the port
+            address = fields.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            if address.startswith("[") or address.count(":") == 1:
+                address = address.rpartition(":")[0].strip("[]")
+            self.client = address or None
         self.scheme = "http" if fields.get("x-forwarded-proto") == "http" else "https"
         domain = request_context.get("domainName") or ""
         host, _, port = (fields.get("host") or domain or "localhost").rpartition(":")  # PEP 3333: never empty

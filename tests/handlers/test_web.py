@@ -229,6 +229,12 @@ class Scope(Web):
                 told = json.loads(body_of(self.buffered(sent)))
                 self.assertEqual((told["scheme"], told["server"]), (scheme, server))
 
+    def test_client_of_a_load_balancer(self):
+        for seen, client in ("1.2.3.4", "1.2.3.4"), ("5.6.7.8, 1.2.3.4:567", "1.2.3.4"), ("[2001:db8::1]:567", "2001:db8::1"), ("2001:db8::1", "2001:db8::1"):
+            sent = event("ALB")
+            sent["headers"]["x-forwarded-for"] = seen
+            self.assertEqual(json.loads(body_of(self.buffered(sent)))["client"], [client, 0])
+
     def test_little(self):
         """Events as people write them by hand, with next to nothing in them."""
         for sent in {"requestContext": {"http": {"method": "GET"}}}, {"httpMethod": "GET"}, {"httpMethod": "GET", "requestContext": None}:
