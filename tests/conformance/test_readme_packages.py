@@ -76,8 +76,10 @@ class Commands(unittest.TestCase):
         with self.start(serve + " PORT=0") as server:
             try:
                 url = re.search("http[^ ]+", server.stdout.readline())[0].rstrip()
-                status, out, err = self.run_all(curl.replace("http://127.0.0.1:9000", url))
+                curl = curl.replace("http://127.0.0.1:9000", url)
+                status, out, err = self.run_all(curl)
                 self.assertEqual((status, out), (0, "data: 0\n\ndata: 1\n\ndata: 2\n\n"), err)
+                self.assertIn("Transfer-Encoding: chunked", self.run_all(curl.replace("curl -N", "curl -i"))[1])  # it streams
             finally:
                 os.killpg(server.pid, signal.SIGINT)
                 server.communicate(timeout=20)
