@@ -33,6 +33,8 @@ def hint(folder, handler, error):
     named = ("Runtime.HandlerNotFound", "Runtime.MalformedHandlerName") + (() if module_exists(folder, file) else ("Runtime.ImportModuleError",))
     if error_type in named or not file or not name:
         return near_miss(folder, handler)
+    if message.startswith("not an HTTP event"):
+        return """an HTTP event, to begin with: EVENT='{"httpMethod": "GET", "path": "/"}'; make serve makes them of a browser's requests"""
     mixed_up = re.search(r"\b__call__\(\) (takes 3 positional arguments but 4 were|missing 1 required positional argument: 'send')", message)
     if mixed_up:
         right, wrong = ("wsgi", "asgi") if mixed_up[1].startswith("takes") else ("asgi", "wsgi")

@@ -338,7 +338,7 @@ class Failure(unittest.TestCase):
                     said = [line for line in ran.stderr.splitlines() if line.startswith("HANDLER=")]
                     self.assertEqual(said, [f"HANDLER={handler}: {hint.format(root)}"] if hint else [])
 
-    def test_an_application_of_the_other_kind(self):
+    def test_web_applications(self):
         source = """
             import runtime
             class Flask:
@@ -351,6 +351,8 @@ class Failure(unittest.TestCase):
             for name, right in ("flask", "wsgi"), ("fastapi", "asgi"):
                 ran = run(f"TASK_ROOT={root}", f"HANDLER=function.{name}", 'EVENT={"httpMethod": "GET"}')
                 self.assertIn(f"\nan application of the other kind? It is runtime.{right}(app) then, ", ran.stderr)
+            ran = run(f"TASK_ROOT={root}", "HANDLER=function.flask", "EVENT={}")
+            self.assertIn("""\nan HTTP event, to begin with: EVENT='{"httpMethod": "GET", "path": "/"}'; make serve """, ran.stderr)
 
     def test_handler_for_a_folder_that_was_not_given(self):
         ran = run("HANDLER=orders.handler")
