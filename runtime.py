@@ -137,12 +137,13 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        if _is_our_own(exception):  # an _ApiError, or an OSError in one of the runtime's own calls
+        # An OSError of the runtime's own calls is a lost connection, and where there is none, fork()'s.
+        if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
             _tell_supervisor(_API_IS_GONE)
         else:
-            _log_exception(exception)  # a signal handler of the function's has raised it
+            _log_exception(exception)  # a signal handler of the function's has raised it, or fork() has
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except SystemExit as exit:

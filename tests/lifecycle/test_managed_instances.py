@@ -4,16 +4,29 @@ import collections
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import unittest
 
-from miniature import REPO, Fault, Lambda, function, head, keeps_connections, until, until_asleep, until_gone
+from miniature import (
+    FUNCTION_PYTHON,
+    REPO,
+    Fault,
+    Lambda,
+    function,
+    head,
+    keeps_connections,
+    until,
+    until_asleep,
+    until_gone,
+)
 
 # What the functions here have in common. wait() comes back once the test has called release() for it.
 START = """
@@ -482,6 +495,27 @@ def handler(event, context):
             self.assertNotEqual(aws.wait(), 0)
             nothing_left(aws)
             self.assertLess(len(printed(aws, "starts")), 20)
+
+    def test_no_process_can_be_started(self):
+        """The log says so, and does not blame the Runtime API."""
+        script = f"""
+            import functools, os, sys
+            sys.path.insert(0, {str(REPO)!r})
+            import runtime
+
+            def fork_once(fork=os.fork):
+                os.fork = functools.partial(os.open, "no more", 0)  # which fails without a frame of Python's, as fork() does
+                return fork()
+
+            os.fork = fork_once
+            runtime.run(lambda event, context: None)
+        """
+        with managed("", 2, command=[FUNCTION_PYTHON, "script.py"], start=False) as aws:
+            pathlib.Path(aws.task_root, "script.py").write_text(textwrap.dedent(script))
+            aws.start()
+            self.assertEqual(aws.wait(), 1)
+            self.assertRegex(aws.log, r"\A\[ERROR\] FileNotFoundError: .*no more.*\n\Z")
+            self.assertEqual(aws.stderr, "")
 
     def test_the_api_is_gone(self):
         """A line from each process that notices, no traceback, and the parent ends."""
