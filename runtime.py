@@ -3632,6 +3632,7 @@ class _DeadlineWatch:
             task.cancel()
         else:  # it has ignored that
             client.board.mark(client.place, _ABANDONED)
+            task._log_destroy_pending = False  # at the end of the process, as an ERROR
             client.invocation = None
             self.abandon(client)
 

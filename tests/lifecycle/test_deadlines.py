@@ -4,7 +4,7 @@ import re
 import time
 import unittest
 
-from miniature import until
+from miniature import until, until_gone
 from test_managed_instances import ASYNC, PLAIN, WAIT, delivered, managed, printed, processors, release
 
 SOON = 0.3  # seconds that an invocation has which is to hang
@@ -193,6 +193,8 @@ async def stream(event, context):
             self.assertEqual(aws.answer(neighbour).json, first)
             self.assertEqual(aws.invoke(None).json, second)
             aws.wait_for(lambda: printed(aws, "finally") == [first])
+            until_gone(first)
+            self.assertNotIn("ERROR", "".join(aws.worker_logs))
 
     def test_one_that_blocks_the_event_loop(self):
         with processors(1), managed(self.SOURCE, 3) as aws:
