@@ -2356,10 +2356,12 @@ def _write_without_signals(
 
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
-    except Exception:
+    except (ImportError, OSError):
         return rest
-    previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
+        # May raise what the handler of a signal raises that came just before, and has blocked them then.
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
         while rest and poll.poll(1000):
             rest = rest[_write_once(write, rest[:_PIPE_BUF]) :]  # so much does not block after poll()
     finally:

@@ -68,6 +68,45 @@ def handler(event, context):
                     lines = collections.Counter(line for line in log.splitlines() if line != "tick")
                     self.assertEqual(lines, {**{letter * 200_000: 1 for letter in "abc"}, "end": 1})
 
+    def test_signals_are_not_held_back_for_ever(self):
+        """Not even where a handler raises at the moment in which they are."""
+        source = """
+import os, signal
+
+is_awaited = False
+
+class Tick(Exception):
+    pass
+
+def tick(signum, frame):
+    global is_awaited
+    if is_awaited:
+        is_awaited = False
+        raise Tick
+
+def print_until_tick():
+    global is_awaited
+    is_awaited = True
+    while is_awaited:
+        print("x" * 5000)
+        if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+            return
+
+def handler(event, context):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    signal.signal(signal.SIGALRM, tick)
+    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+    for _ in range(1000):
+        try:
+            print_until_tick()
+        except Tick:
+            pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+        with function(function=source) as root, Lambda(root) as aws:
+            self.assertEqual(aws.invoke().json, [])
+
     def test_lines_of_threads(self):
         for size in 10, 60_000:
             source = f"""
