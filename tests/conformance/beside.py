@@ -2,14 +2,20 @@
 
 import concurrent.futures
 import contextlib
+import functools
+import io
 import json
+import os
 import pathlib
 import re
 import shutil
 import sys
 import tempfile
+import unittest
+from unittest import mock
 
-from miniature import Lambda
+import package
+from miniature import REPO, Lambda
 
 # What this runtime says of itself at DEBUG, and awslambdaric does not.
 VERSION = re.compile(r'(?m)^(\[DEBUG\]\t\S+\t\t|\{"timestamp": "[^"]*", "level": "DEBUG", "message": ")runtime \S+, Python .*\n')
@@ -21,6 +27,54 @@ def managed_runtime(python=sys.executable):
     with tempfile.TemporaryDirectory(prefix="runtime-") as folder:
         shutil.copy(pathlib.Path(__file__).with_name("managed.py"), f"{folder}/bootstrap.py")
         yield [python, f"{folder}/bootstrap.py"]
+
+
+# Large, and imported by none of the functions.
+NOT_PACKED = (
+    "pip awscli sympy django moto cfnlint faker networkx cryptography pygments docutils litestar mpmath graphql botocore/data/[!s]*/*"
+).split()
+
+
+@functools.cache
+def packed_packages(python):
+    """A folder with the packages of an environment as `make dist` writes them, for one test module; and its files."""
+    folder = tempfile.mkdtemp(prefix="packed-")
+    unittest.addModuleCleanup(packed_packages.cache_clear)
+    unittest.addModuleCleanup(shutil.rmtree, folder)
+    (packages,) = pathlib.Path(python).parent.parent.glob("lib/python3*/site-packages")
+    with contextlib.redirect_stderr(io.StringIO()):  # the SDK's data has private keys
+        files = package.function_files(packages, folder, NOT_PACKED)
+    package.add_runtime(files, packages)
+    files.update(package.compiled(files, "/var/task"))
+    package.write(f"{folder}/", files)
+    return folder, files
+
+
+def files_to_pack(root, packages=()):
+    """The files that `make dist` adds for a function's folder to those of its packages."""
+    files = package.function_files(root, "")
+    files.update(package.compiled(files, "/var/task"))
+    with mock.patch.object(package, "FEW", 1):
+        one_file = package.one_file({**dict(packages), **files})
+    return {**files, ".modules": one_file[".modules"]}
+
+
+@contextlib.contextmanager
+def packed(root, python=sys.executable):
+    """The folder that `make dist` writes for a function and the packages of an environment, the code of all in one file."""
+    folder, packages = packed_packages(python)
+    own = files_to_pack(root, packages)
+    for name, (content, executable) in own.items():
+        path = pathlib.Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if executable else 0o644)
+        os.utime(path, (package.EPOCH, package.EPOCH))
+    try:
+        yield folder
+    finally:
+        for name in own:
+            os.remove(f"{folder}/{name}")
 
 
 class Recording:
@@ -94,7 +148,7 @@ def play(aws, invocations):
     return outcomes
 
 
-def play_both(root, handler, environment, telemetry, invocations):
+def play_both(root, handler, environment, telemetry, invocations, bootstrap=REPO / "bootstrap"):
     """The outcomes of awslambdaric and of this runtime, which run at the same time."""
     # awslambdaric takes the version of Python, on which its JSON depends, from this variable.
     variables = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", **environment}
@@ -102,7 +156,7 @@ def play_both(root, handler, environment, telemetry, invocations):
     # Both are made before either starts: a program that is still open for writing when another thread forks cannot
     # be executed.
     with Lambda(root, handler, env=variables, telemetry=telemetry, command=command, start=False) as theirs:
-        with Lambda(root, handler, env=environment, telemetry=telemetry, start=False) as ours:
+        with Lambda(root, handler, env=environment, telemetry=telemetry, bootstrap=bootstrap, start=False) as ours:
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 future = pool.submit(play, theirs, invocations)
                 outcomes = play(ours, invocations)

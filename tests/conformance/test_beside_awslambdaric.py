@@ -8,13 +8,16 @@ Differences that hold everywhere are stated in `everywhere()`, others in the row
 stated difference that is none fails as well.
 """
 
+import contextlib
 import copy
+import io
 import itertools
 import re
 import sys
 import unittest
 
-from beside import Recording, play_both
+import package
+from beside import Recording, files_to_pack, play_both
 from functions import FUNCTIONS, INITS, LEVELS, LOGS_AT_ALL_LEVELS, Invocation, line_ends
 from miniature import Lambda, function
 
@@ -73,6 +76,7 @@ class SharedProcess:
     environment = {}
     format = "text"
     telemetry = False
+    folder = staticmethod(function)
 
     def compare(self, row, file, ids, theirs, ours):
         """ids: of the invocations, whose outcomes come after that of the start."""
@@ -84,7 +88,7 @@ class SharedProcess:
                 outcome.update(id=request_id, file=file, format=self.format, framed=self.telemetry)
         for outcome in theirs:
             everywhere(outcome)
-        if row.ours and (not row.only or type(self).__name__ in row.only):
+        if row.ours and (not row.only or any(kind.__name__ in row.only for kind in type(self).__mro__)):
             same = copy.deepcopy(theirs)
             row.ours(theirs)
             self.assertNotEqual(theirs, same, "the row states a difference that is none")
@@ -97,7 +101,7 @@ class SharedProcess:
         rows = [row for row in FUNCTIONS if not row.alone]
         files = {f"row_{row.name}": row.source for row in rows}
         invocations = [(f"{row.name}.{n}", each) for row in rows for n, each in enumerate(row.invocations)]
-        with function(function=DISPATCHER, **files) as root:
+        with self.folder(function=DISPATCHER, **files) as root:
             theirs, ours = play_both(root, "function.handler", self.environment, self.telemetry, invocations)
         for outcomes in theirs, ours:
             self.assertIsNone(outcomes[-1]["exit"], f"ended at {invocations[len(outcomes) - 2][0]}, give it a process")
@@ -114,7 +118,7 @@ class OwnProcess:
 
     def test_functions_with_their_own_process(self):
         for row in [row for row in FUNCTIONS if row.alone] + INITS:
-            with self.subTest(row.name), function(**{"function": row.source, **row.files}) as root:
+            with self.subTest(row.name), self.folder(**{"function": row.source, **row.files}) as root:
                 invocations = [(f"{row.name}.{n}", each) for n, each in enumerate(row.invocations)]
                 environment = {**self.environment, **row.environment}
                 theirs, ours = play_both(root, row.handler, environment, self.telemetry, invocations)
@@ -123,6 +127,18 @@ class OwnProcess:
 
 class Text(SharedProcess, OwnProcess, unittest.TestCase):
     pass
+
+
+class FromOneFile(Text):
+    """From the folder that `make dist` writes."""
+
+    @staticmethod
+    @contextlib.contextmanager
+    def folder(**files):
+        with function(another="", **files) as root, function() as built:  # another: not all can be compiled
+            with contextlib.redirect_stderr(io.StringIO()):
+                package.write(f"{built}/", files_to_pack(root))
+            yield built
 
 
 class JSON(SharedProcess, unittest.TestCase):

@@ -18,7 +18,7 @@ import unittest
 import boto3
 import botocore.config
 
-from beside import play_both
+from beside import packed, play_both
 from emulator import BOOTSTRAP, Emulator
 from functions import Invocation
 from miniature import REPO, Lambda, function
@@ -43,10 +43,18 @@ class Unchanged(unittest.TestCase):
     maxDiff = None
 
     def play(self, source, events, environment=None):
-        """The answers and logs of awslambdaric and of this runtime are the same; what was answered, and the log."""
-        invocations = [(f"request-{n}", Invocation(event)) for n, event in enumerate(events)]
+        """The answers and logs of awslambdaric and of this runtime are the same; what was answered, and the log.
+
+        Both with packages of the environment, and from the folder that `make dist` writes.
+        """
         with function(function=source) as root:
-            theirs, ours = play_both(root, "function.handler", environment or {}, False, invocations)
+            self.play_in(root, events, environment or {}, REPO / "bootstrap")
+            with packed(root) as built:
+                return self.play_in(built, events, environment or {}, f"{built}/bootstrap")
+
+    def play_in(self, root, events, environment, bootstrap):
+        invocations = [(f"request-{n}", Invocation(event)) for n, event in enumerate(events)]
+        theirs, ours = play_both(root, "function.handler", environment, False, invocations, bootstrap)
         for outcome in [*theirs, *ours]:
             outcome["log"] = re.sub('"Timestamp":[0-9]{13}', '"Timestamp":0', outcome["log"])
         for outcome in theirs:

@@ -4,6 +4,7 @@ They are installed in an environment of their own (requirements-integrations.txt
 """
 
 import base64
+import contextlib
 import gzip
 import http.server
 import json
@@ -16,7 +17,7 @@ import threading
 import time
 import unittest
 
-from beside import managed_runtime
+from beside import managed_runtime, packed
 from miniature import REPO, Lambda, function
 
 PYTHON = REPO / "build/conformance/integrations" / "python{}.{}.{}".format(*sys.version_info) / "bin/python3"
@@ -69,23 +70,31 @@ class Backend:
 
 
 class Beside(unittest.TestCase):
-    """Each function is run by awslambdaric and by this runtime."""
+    """Each function is run by awslambdaric and by this runtime, from its folder and from what `make dist` writes."""
 
     def each(self, check, root, handler="function.handler", env=None, through=()):
         """through: a second wrapper, for this runtime NEXT_EXEC_WRAPPER."""
-        with managed_runtime(PYTHON) as theirs:
-            for name, command in ("awslambdaric", [*through, *theirs]), ("this runtime", [REPO / "bootstrap", *theirs]):
+        with managed_runtime(PYTHON) as theirs, packed(root, PYTHON) as built:
+            for name, folder, command in (
+                ("awslambdaric", root, [*through, *theirs]),
+                ("this runtime", root, [REPO / "bootstrap", *theirs]),
+                ("from one file", built, [f"{built}/bootstrap", *theirs]),
+            ):
                 # Without a HOME some look for settings in the task root.
                 env = {"HOME": "/nonexistent", **(env or {})}
-                if through and name == "this runtime":
+                if through and name != "awslambdaric":
                     env["NEXT_EXEC_WRAPPER"] = through[0]
-                with self.subTest(name), Lambda(root, handler, env=env, command=command) as aws:
+                with self.subTest(name), Lambda(folder, handler, env=env, command=command) as aws:
                     check(aws)
                     if name == "awslambdaric":
                         aws.violations.clear()
+                    self.assertNotIn(".modules", aws.stderr)
 
+    @contextlib.contextmanager
     def ours(self, root, handler, env=None):
-        return Lambda(root, handler, env=env, python=PYTHON)
+        with packed(root, PYTHON) as built, Lambda(built, handler, env=env, python=PYTHON, bootstrap=f"{built}/bootstrap") as aws:
+            yield aws
+            self.assertNotIn(".modules", aws.stderr)
 
 
 class Sentry(Beside):
