@@ -23,6 +23,7 @@ from dependencies import MAKE_A_WHEEL, built_here, complaint, settled
 from elf import Elf
 from miniature import REPO, Lambda
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
+from test_one_file import pack
 
 TAG = sys.implementation.cache_tag
 VERSION = "%d.%d" % sys.version_info[:2]
@@ -584,6 +585,20 @@ class LayerWithInterpreter(unittest.TestCase):
             self.install(root / "opt", "")
             unpack(self.alone, root / "var/task")
             self.assertGreets(root, "/opt/bootstrap")
+
+    @needs_chroot
+    def test_packages_in_a_layer_come_from_its_one_file(self):
+        with RootFS() as root:
+            self.install(root / "opt", "")
+            # `package.py function FOLDER --without-runtime --output layer/python/` writes such a one.
+            pack(root / "opt/python", {"one.py": "where = WHERE\n", "package/__init__.py": "", "package/inner.py": "where = WHERE, __file__\n"})
+            pack(root / f"opt/python/lib/python{VERSION}/site-packages", {"two.py": "where = WHERE\n"})
+            source = "import one, two, package.inner\ndef handler(event, context): return [one.where, two.where, package.inner.where]\n"
+            (root / "var/task/function.py").write_text(source)
+            env = {"_HANDLER": "function.handler", **ENVIRONMENT}
+            with Lambda(root / "var/task", env=env, command=enter(root, "/opt/bootstrap")) as aws:
+                self.assertEqual(aws.invoke().json, ["onefile", "onefile", ["onefile", "/opt/python/package/inner.py"]])
+                self.assertEqual(aws.stderr, "")
 
     @needs_chroot
     def test_function_zip_and_only_an_interpreter_in_the_layer(self):
