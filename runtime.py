@@ -1729,11 +1729,11 @@ def _prepare_for_children() -> None:
 def _import_from_one_file(folder: str) -> None:
     """Have modules at and below `folder` take their code from its `.modules`, where that is sound.
 
-    A path hook, so that sys.path alone decides which module is found. The finders are FileFinder's
-    and the loaders SourceFileLoader's own, each with one method exchanged: whoever looks at a
-    module, a loader or a finder sees what is there without this. Code runs only if the source beside
-    it is the one that it was compiled from, as far as load() can tell. What this function itself does
-    begins below the functions in it, where the head of the file is read.
+    A path hook, so that sys.path alone decides which module is found. The finders are FileFinders,
+    the loaders SourceFileLoaders with one method exchanged: whoever looks at a module, a loader or a
+    finder sees what is there without this. Code runs only if the source beside it is the one that it
+    was compiled from, as far as load() can tell. What this function itself does begins below the
+    functions in it, where the head of the file is read.
     """
     if sys.flags.optimize:
         return  # `python -O`: the code in there has its asserts
@@ -1804,27 +1804,7 @@ def _import_from_one_file(folder: str) -> None:
     def find_finder(path: str) -> "Any":
         if path != folder and not path.startswith(f"{folder}/"):
             raise ImportError
-        finder = make_finder(path)
-        find_spec = finder.find_spec
-
-        def find_if_listed(name: str, target: "Any" = None) -> "Any":
-            """FileFinder's find_spec(), in a third of the time for a name that its list of the folder has not.
-
-            So it is with each module of the standard library: it is looked for in the function's folder first.
-            """
-            tail, names = name.rpartition(".")[2], finder._path_cache
-            for suffix in suffixes:
-                if tail + suffix in names:
-                    return find_spec(name, target)
-            try:
-                if os.stat(finder.path).st_mtime == finder._path_mtime:
-                    return None
-            except OSError:
-                pass
-            return find_spec(name, target)
-
-        finder.find_spec = find_if_listed
-        return finder
+        return make_finder(path)
 
     code_starts_at = 0
     raw_magic = int.from_bytes(magic, "little")
@@ -1843,7 +1823,6 @@ def _import_from_one_file(folder: str) -> None:
         return give_up(exception)
     loaders = importlib._get_supported_file_loaders()  # each with the suffixes of its files
     loaders = [(load if loader is importlib.SourceFileLoader else loader, ends) for loader, ends in loaders]
-    suffixes = ["", *(suffix for _, ends in loaders for suffix in ends)]  # "": a package's folder
     make_finder = importlib.FileFinder.path_hook(*loaders)
     # Before Python's own two hooks, of which the first, for zips, is slow; behind those that a
     # sitecustomize has put there.
