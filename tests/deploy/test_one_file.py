@@ -160,6 +160,18 @@ def handler(event, context):
                     line = f"runtime: {self.file} {reason}: its modules are imported from their own files (make dist builds it anew)"
                     self.assertEqual(lines, [line])
 
+    def test_it_is_read_ahead_once_a_few_modules_are_imported(self):
+        """And where the kernel does not know how to, the modules come from it all the same."""
+        names = [f"module_{number}" for number in range(20)]
+        reads = "import os, errno\ncalls = []\ndef fadvise(descriptor, *arguments):\n    calls.append([imported, *arguments])\n    raise OSError(errno.ENOSYS, '')\n"
+        source = (
+            f"{reads}os.posix_fadvise = fadvise\nimported = 0\nwhere = []\nfor name in {names}:\n    where.append(__import__(name).where)\n    imported += 1\n"
+            "def handler(event, context):\n    return [calls, set(where) == {'onefile'}, os.POSIX_FADV_WILLNEED]\n"
+        )
+        pack(self.folder, {"function.py": source, **{f"{name}.py": "where = WHERE\n" for name in names}})
+        ((calls, all_from_it, will_need), lines) = self.outcome()
+        self.assertEqual([calls, all_from_it, lines], [[[4, 0, 1 << 20, will_need]], True, []])
+
     def test_a_folder_of_that_name(self):
         self.file.unlink()
         self.file.mkdir()
