@@ -1745,7 +1745,6 @@ def _import_from_one_file(folder: str) -> None:
     # By the path of a source below `folder`: where its code begins behind the index, the size of the
     # code, the size of the source, and the source's hash.
     index: "dict[str, tuple[int, int, int, bytes]]" = {}
-
     reads = 0
 
     def read(offset: int, size: int) -> bytes:

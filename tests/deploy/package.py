@@ -22,6 +22,10 @@ imports (its section "Imports from one file"). Numbers are little-endian; ONE_FI
     |       | for each module: a hash, then its code object, marshalled                 |
 
 A hash is 8 bytes, the _imp.source_hash(0, ...) of what follows.
+
+`__pycache__` lies beside it, for the Pythons that the function starts: they import from there. A child
+(`python -m`, multiprocessing's spawn) that imports boto3 takes 0.42 s of processor time with it and
+0.72 without, FastAPI 0.43 and 0.83. And what is wrong with `.modules` costs a start no more than that.
 """
 
 import _imp
