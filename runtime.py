@@ -3567,7 +3567,8 @@ class _WorkerClient(LambdaRuntimeClient):
         self.invocation, self.began = invocation, _now()
         self.deadline = invocation.deadline_in_ms() / 1000
         if self.deadline <= self.began:
-            self.deadline = _NEVER  # emulators send small numbers
+            # It has come while another invocation blocked the event loop. Or an emulator sends small numbers.
+            self.deadline = self.began + _MARGIN if self.deadline > self.began - 3600 else _NEVER
         ids = f"{invocation.request_id}\n{invocation.invocation_id or ''}".encode("utf-8", "surrogateescape")
         board = self.board
         board.entry.pack_into(board.memory, self.place, ids, self.began, self.deadline, _RUNNING)

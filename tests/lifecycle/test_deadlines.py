@@ -222,6 +222,15 @@ async def stream(event, context):
                 self.assertEqual(len(printed(aws, "starts")), 2)
                 self.assertEqual(len(printed(aws, "goes on")), 2 if how == "blocks again" else 0)
 
+    def test_one_whose_deadline_has_passed_when_it_is_taken(self):
+        """Another has blocked the event loop since it came; it gets a moment."""
+        late = {"Lambda-Runtime-Deadline-Ms": str(int((time.time() - 1) * 1000))}
+        with processors(1), managed(self.SOURCE, 2) as aws:
+            self.assertEqual(aws.invoke(None, headers=late).json, printed(aws, "starts")[0])
+            for how in "waits", "blocks":
+                error = aws.invoke(how, headers=late).error
+                self.assertIn("Task timed out after 0.1", error["errorMessage"])
+
     def test_several_deadlines(self):
         """In any order, each at its own time."""
         source = """
