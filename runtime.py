@@ -1652,26 +1652,22 @@ class _ImportHook:
         self.from_interpreter_path = {*" ".join(lines).split()}.difference(sys.builtin_module_names)
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        change = self.changes.get(name)
-        is_awslambdaric = name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context")
-        spec: "Any" = None
         if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
             # 3.14's logging imports _colorize and that dataclasses, which looks into the module typing. So
             # before a typing.py of the function's own is imported, _colorize is, as in AWS's runtime.
             found = PathFinder.find_spec(name)
             if found is not None and os.path.dirname(found.origin or "") not in self.interpreter_path:
                 import _colorize  # noqa: F401
+        change = self.changes.get(name)
+        spec: "Any" = None
         if name in self.from_interpreter_path:
             spec = PathFinder.find_spec(name, self.interpreter_path, target)
-        elif change is None and not is_awslambdaric:
-            return None
-        elif name != "awslambdaric.lambda_context":
+        elif change is not None or name in ("awslambdaric", "awslambdaric.bootstrap"):
             others = [each for each in sys.meta_path if each is not self and hasattr(each, "find_spec")]
             specs = (each.find_spec(name, path, target) for each in others)
-            spec = next((spec for spec in specs if spec is not None), None)
-        if spec is None and is_awslambdaric:
-            loader: "Any" = self
-            return type(__spec__)(name, loader, is_package=name == "awslambdaric")
+            spec = next(filter(None, specs), None)
+        if spec is None and name in ("awslambdaric", "awslambdaric.bootstrap", "awslambdaric.lambda_context"):
+            return type(__spec__)(name, self, is_package=name == "awslambdaric")  # type: ignore[arg-type]
         load = getattr(spec and spec.loader, "exec_module", None)
         if change is None or load is None:
             return spec
