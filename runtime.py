@@ -988,8 +988,7 @@ def wsgi(
 
     def handler(event: "Any", context: "LambdaContext") -> "Any":
         request = _HttpRequest(event, root_path, streaming)
-        environ = request.make_environ()
-        environ.update({"aws.event": event, "aws.context": context})
+        environ = {**request.make_environ(), "aws.event": event, "aws.context": context}
         chunks = _run_wsgi(app, environ, request)
         if request.is_streamed:
             return chunks
@@ -1105,8 +1104,6 @@ class _HttpRequest:
         }
 
     def make_environ(self) -> "dict[str, Any]":
-        from io import BytesIO
-
         environ = {
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": self.root_path,
@@ -1118,7 +1115,7 @@ class _HttpRequest:
             "REMOTE_ADDR": self.client or "",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": self.scheme,
-            "wsgi.input": BytesIO(self.body),
+            "wsgi.input": io.BytesIO(self.body),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": False,
             "wsgi.multiprocess": True,
