@@ -1186,7 +1186,7 @@ class _AsgiHandler:
         self.variables = copy_context()  # context variables as at import: the lifespan is no invocation's
         self.lifespan: "Any" = None  # the task that it lives in
         self.started: "Any" = None  # a future: the application is ready, or why it is not
-        self.ending: "Any" = None  # a future: done when the process ends
+        self.ending: "Any" = None  # an asyncio.Event: the process ends
 
     async def __call__(self, event: "Any", context: "LambdaContext") -> "Any":
         request = _HttpRequest(event, self.root_path, self.streaming)
@@ -1207,7 +1207,7 @@ class _AsgiHandler:
 
         if self.started is None:
             event_loop = asyncio.get_running_loop()
-            self.started, self.ending = event_loop.create_future(), event_loop.create_future()
+            self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
             # anyio keeps its threads, in which FastAPI calls what is not async, as long as the task that
             # it takes for the event loop's main one: the one with a callback of uvloop's. Where there is
@@ -1224,7 +1224,7 @@ class _AsgiHandler:
         import asyncio
 
         started, has_begun = self.started, False
-        failure: "Optional[BaseException]" = None
+        failure: "Optional[BaseException]" = None  # what the application has told of, or raised
 
         async def receive() -> "Message":
             nonlocal has_begun
@@ -1232,8 +1232,8 @@ class _AsgiHandler:
                 has_begun = True
                 return {"type": "lifespan.startup"}
             if failure is not None and not started.done():
-                started.set_exception(failure)  # the application waits here, and does not return
-            await self.ending
+                started.set_exception(failure)  # now: it waits for its shutdown, instead of returning
+            await self.ending.wait()
             return {"type": "lifespan.shutdown"}
 
         async def send(message: "Message") -> None:
@@ -1254,25 +1254,21 @@ class _AsgiHandler:
         try:
             await self.app({"type": "lifespan", "asgi": version, "state": self.state}, receive, send)
         except Exception as exception:
+            # To raise before startup is complete, and without telling that it failed, means by the ASGI
+            # specification that the application supports no lifespan.
             if failure is not None or started.done():
                 failure = exception
-            # Else it raised before it completed the startup: by the ASGI specification that means
-            # that it does not support lifespan.
         finally:
-            if started.done():
-                if failure is not None:
-                    _log_exception(failure)
+            if not started.done():
+                (started.set_result if failure is None else started.set_exception)(failure)
             elif failure is not None:
-                started.set_exception(failure)
-            else:
-                started.set_result(None)
+                _log_exception(failure)
 
     async def end(self) -> None:
         """Let the application shut down. Lambda gives 500 ms for all that there is to do."""
         import asyncio
 
-        if not self.ending.done():
-            self.ending.set_result(None)
+        self.ending.set()
         await asyncio.wait([self.lifespan], timeout=0.3)
 
 
