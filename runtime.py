@@ -1044,7 +1044,7 @@ class _HttpRequest:
             self.body = a2b_base64(body)
         else:
             self.body = body.encode("utf-8", "surrogatepass")
-        if self.body:  # a REST API does not say how long it is, and without that WSGI finds none
+        if self.body:  # REST APIs do not tell its length, without which a WSGI application reads nothing
             self._replace_header("transfer-encoding", None)
             self._replace_header("content-length", str(len(self.body)))
         fields = dict(self.headers)
@@ -1070,8 +1070,8 @@ class _HttpRequest:
         path = _without_prefix(path or "/", stage if event.get("version") else "")
         if root_path is None:
             root_path = stage if ".execute-api." in domain else ""
-        elif root_path := root_path.strip("/"):
-            root_path = f"/{root_path}"
+        else:
+            root_path = f"/{root_path.strip('/')}".rstrip("/")
             path = _without_prefix(path, root_path)
         self.root_path = root_path
         self.raw_path = quote(path, safe="%/:=&~+!$,;'@()*[]")
@@ -1145,10 +1145,10 @@ class _HttpRequest:
         head: "dict[str, Any]" = {"statusCode": status}
         if self.is_from_load_balancer and self.has_multiple_values:
             return {**head, "multiValueHeaders": fields}
-        repeated = {name: values for name, values in fields.items() if len(values) > 1}
         if not self.is_format_2 and not self.is_from_load_balancer:
-            head["headers"] = {name: value for name, (value, *more) in fields.items() if not more}
-            return {**head, "multiValueHeaders": repeated}
+            single = {name: values[0] for name, values in fields.items() if len(values) == 1}
+            repeated = {name: values for name, values in fields.items() if len(values) > 1}
+            return {**head, "headers": single, "multiValueHeaders": repeated}
         cookies = fields.pop("set-cookie", [])
         head["headers"] = {name: ", ".join(values) for name, values in fields.items()}
         if self.is_format_2:
@@ -1314,7 +1314,7 @@ class _AsgiExchange:
         over = asyncio.Event()  # set when the response is complete or cut off: receive() then disconnects
 
         def notice_hang_up() -> None:
-            """The socket can be read: Lambda has hung up or, with a byte to read, replies before the end."""
+            """The socket can be read: Lambda has hung up, or it replies before the end and there is a byte."""
             connection.event_loop.remove_reader(connection.sock)
             try:
                 data = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
@@ -1339,7 +1339,7 @@ class _AsgiExchange:
 
         try:
             await self.run(write, over)
-        except Exception as exception:
+        except Exception as exception:  # a cut-off is told by the stream itself, at its end
             if not _comes_of_cut_off(exception):
                 raise
         finally:
