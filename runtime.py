@@ -124,13 +124,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
         _process.log_descriptor = int(log_descriptor)
         _process.log_identity = _identify(_process.log_descriptor)
     try:
-        if limit and not (limit.isdecimal() and int(limit)):
-            # It replaces the caller's find_handler, so that _serve() reports what it raises as an init error.
-            def find_handler() -> "NoReturn":
-                message = f"AWS_LAMBDA_MAX_CONCURRENCY is {limit!r}: it has to be a whole number, at least 1"
-                raise _Fault("Runtime.InvalidConcurrency", message)
-
-        elif limit:
+        if limit.isdecimal() and int(limit):
             # Managed Instances (last section): several invocations at once, each in a slot. This
             # process becomes the supervisor of forked workers. They call _serve() from in there,
             # and what they raise comes up to this `try` as well.
@@ -242,6 +236,10 @@ def _serve(
     thresholds = gc.get_threshold()
     gc.set_threshold(_THRESHOLD_OF_INIT, *thresholds[1:])
     try:
+        limit = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY")
+        if limit and _process.board is None:  # with a number _live() would have made this process a worker
+            message = f"AWS_LAMBDA_MAX_CONCURRENCY is {limit!r}: it has to be a whole number, at least 1"
+            raise _Fault("Runtime.InvalidConcurrency", message)
         handler = find_handler()
         is_async = _is_async(handler)
         if is_async:
