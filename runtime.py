@@ -145,8 +145,9 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             status = exit.code or 0
         else:
             _write(2, f"{_message_of(exit.code)}\n".encode("utf-8", "backslashreplace"))
-    if _process.extension is not None:
-        _process.extension.close()
+    for connection in (_process.extension, *(client.connection for client in _process.clients)):
+        if connection is not None:
+            connection.close()  # Python 3.9 with -X dev crashes at its end on a socket left open
     import atexit
 
     # sys.exit() waits for threads that the function has left running. Lambda does not: after a
@@ -339,10 +340,7 @@ def _fail_init(
     if _process.is_forked_child and isinstance(exception, SystemExit):
         raise exception  # the usual end of a child that the function's import has forked
     document, _ = _log_exception(exception)
-    try:
-        client.post_init_error(document, error_type)
-    finally:
-        client.connection.close()
+    client.post_init_error(document, error_type)
     sys.exit(status)
 
 
@@ -433,7 +431,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
     except SystemExit as exit:
         return exit.code
     finally:
-        client.connection.close()  # Python 3.9 with -X dev crashes at its end on a socket left open
+        client.connection.close()  # at once, while others finish: what has ended shall get no event
 
 
 class _EventLoopNeeded:
