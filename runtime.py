@@ -3483,17 +3483,24 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 
 
 class _Board:
-    """Memory that a worker shares with its supervisor, mapped before the fork()."""
+    """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
     # The byte behind the news: 1, SIGURG has been sent and the worker has not taken it; 2, the invocation
     # that it has interrupted blocks the event loop again.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, index: int, slots: int) -> None:
         from _struct import Struct
         from mmap import mmap
 
+        # What the supervisor notes of the worker; no part of the memory.
+        self.pid = 0
+        self.index = index  # the worker's place among the workers, which its successor takes over
+        self.is_replaced = False
+        self.sigurg_at = 0.0  # when it was last sent SIGURG
+        self.sigterm_at = _NEVER  # when it was sent SIGTERM because of a deadline
+        self.descendants: "list[int]" = []  # the processes that it had started by then; they end with it
         # The entry of a slot: the two ids of its invocation, when that began, its deadline, and the state.
         self.entry = Struct("=256sddB")
         self.supervisor = os.getpid()
@@ -3641,18 +3648,6 @@ class _DeadlineWatch:
                     raise asyncio.CancelledError
 
 
-class _Worker:
-    """What the supervisor knows of a worker."""
-
-    def __init__(self, index: int, board: _Board) -> None:
-        self.index = index  # its place among the workers, which its successor takes over
-        self.board = board
-        self.is_replaced = False
-        self.sigurg_at = 0.0  # when it was last sent SIGURG
-        self.sigterm_at = _NEVER  # when it was sent SIGTERM because of a deadline
-        self.descendants: "list[int]" = []  # the processes that it had started by then; they end with it
-
-
 class _Supervisor:
     """Starts the workers, replaces those that die or hang, passes SIGTERM on."""
 
@@ -3663,7 +3658,7 @@ class _Supervisor:
     def __init__(self, address: str, find_handler: "Callable[[], Handler]", slots: int) -> None:
         self.address, self.find_handler, self.slots = address, find_handler, slots
         self.processors = min(slots, _count_processors())
-        self.workers: "dict[int, _Worker]" = {}  # by process id
+        self.boards: "dict[int, _Board]" = {}  # of the workers that run, by process id
         self.ready = b""  # _ASYNC_READY or _PLAIN_READY, as the first worker told; empty before
         self.failures = 0  # workers in a row that could not start or found no Runtime API
         self.is_stopping = False
@@ -3675,39 +3670,37 @@ class _Supervisor:
         self.signal_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
         self.start_worker(0)
         wait = self._LOOK
-        while self.workers:
+        while self.boards:
             received = _signal.sigtimedwait(signals, wait)
             if received is not None and received.si_signo == _signal.SIGTERM:
                 self.stop()
             self.reap()
-            wait = self._LOOK
-            for pid, worker in () if self.is_stopping else list(self.workers.items()):
-                self.hear(worker)
-                wait = min(wait, self.keep_deadlines(pid, worker))
+            boards = [] if self.is_stopping else list(self.boards.values())
+            wait = min(map(self.look_at, boards), default=self._LOOK)
         sys.exit(_FAILED if self.failures > self._MOST_FAILURES else 0)
 
     def start_worker(self, index: int) -> None:
         # This worker's share of the slots, dealt out in turn to the processors. Only an async
         # handler uses it: _serve() gives a plain one a single slot.
         slots = len(range(index % self.processors, self.slots, self.processors))
-        board = _Board(slots)
-        pid = os.fork()
-        if not pid:
+        board = _Board(index, slots)
+        board.pid = os.fork()
+        if not board.pid:
             _process.board = board
             self.become_child()
             _redirect_output()
             _serve(self.address, self.find_handler, slots, is_first=not self.ready)
-        self.workers[pid] = _Worker(index, board)
+        self.boards[board.pid] = board
 
     def become_child(self) -> None:
         """In a child that the supervisor has just forked, give up what is the supervisor's."""
-        self.workers.clear()
+        self.boards.clear()
         _process.log_descriptor = None  # as under awslambdaric, whose workers write no frames
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
 
-    def hear(self, worker: _Worker) -> bytes:
-        """What a worker has told so far; start others for what is new."""
-        told = worker.board.told()
+    def hear(self, board: _Board) -> bytes:
+        """What a worker has told so far. The first that is ready, or one that retires, has others started."""
+        told = board.told()
         if told and not self.ready:
             self.ready = told[:1]
             count = self.slots if self.ready == _PLAIN_READY else self.processors
@@ -3719,19 +3712,20 @@ class _Supervisor:
                 # awslambdaric's words, which Lambda's tools may look for.
                 record = {"event": "runtime_worker_pool_initializing", "workerCount": count}
                 logging.getLogger().debug({**record, "executionEnvironmentMaxConcurrency": self.slots})
-        if _RETIRES in told and not worker.is_replaced:
-            worker.is_replaced = True
-            self.start_worker(worker.index)
+        if _RETIRES in told and not board.is_replaced:
+            board.is_replaced = True
+            self.start_worker(board.index)
         return told
 
-    def keep_deadlines(self, pid: int, worker: _Worker) -> float:
-        """Deal with invocations of a worker that are overdue; return the seconds until the next look."""
-        board, now = worker.board, _now()
-        if worker.sigterm_at < _NEVER:
-            if now > worker.sigterm_at + _GRACE:
-                os.kill(pid, _signal.SIGKILL)
+    def look_at(self, board: _Board) -> float:
+        """Hear a worker, and keep its deadlines; return the seconds until the next look."""
+        self.hear(board)
+        now = _now()
+        if board.sigterm_at < _NEVER:
+            if now > board.sigterm_at + _GRACE:
+                os.kill(board.pid, _signal.SIGKILL)
             return self._CLOSE_LOOK
-        lateness = {}  # seconds past the deadline, of each slot at work; negative before it
+        lateness = {}  # seconds past the deadline, of each slot at work; negative before it, -inf without one
         for place in board.places:
             state = board.state(place)
             if state == _ABANDONED:
@@ -3740,30 +3734,29 @@ class _Supervisor:
                 lateness[place] = now - board.read(place)[3]
         overdue = [place for place in lateness if lateness[place] >= 0]
         if not overdue:
-            return min(self._LOOK, -max(lateness.values(), default=-_NEVER))
-        if self.ready == _PLAIN_READY or self.is_blocked(pid, worker, lateness):
+            return min([self._LOOK, *(-late for late in lateness.values())])
+        if self.ready == _PLAIN_READY or self.is_blocked(board, lateness):
             for place in overdue:
                 board.mark(place, _OVERDUE)
-            worker.sigterm_at, worker.descendants = now, _find_descendants(pid)
-            os.kill(pid, _signal.SIGTERM)
+            board.sigterm_at, board.descendants = now, _find_descendants(board.pid)
+            os.kill(board.pid, _signal.SIGTERM)
         return self._CLOSE_LOOK
 
-    def is_blocked(self, pid: int, worker: _Worker, lateness: "dict[int, float]") -> bool:
+    def is_blocked(self, board: _Board, lateness: "dict[int, float]") -> bool:
         """Whether a worker does not come to cancelling what is overdue, and SIGURG does not help.
 
         A worker that is not blocked cancels at the deadline, and abandons after the grace what has not
         ended for that. So a slot that stays in one of the two states for longer shows that it is.
         """
-        board = worker.board
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         if not any(lateness[place] > waits[board.state(place)] for place in lateness):
             return False
         # SIGURG comes first; and once more where the worker took it and something else blocks now, which
         # gets the same grace. Ten times the grace is enough for all of it.
         if not board.memory[_Board._SIGURG_STATE]:
-            board.memory[_Board._SIGURG_STATE], worker.sigurg_at = 1, _now()
-            os.kill(pid, _signal.SIGURG)
-        if board.memory[_Board._SIGURG_STATE] == 2 or _now() > worker.sigurg_at + _GRACE:
+            board.memory[_Board._SIGURG_STATE], board.sigurg_at = 1, _now()
+            os.kill(board.pid, _signal.SIGURG)
+        if board.memory[_Board._SIGURG_STATE] == 2 or _now() > board.sigurg_at + _GRACE:
             return True
         return max(lateness.values()) > 10 * _GRACE
 
@@ -3773,15 +3766,15 @@ class _Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
-            if pid in self.workers:
+            if pid in self.boards:
                 self.bury(pid, status)
             elif not pid:
                 return
 
     def bury(self, pid: int, status: int) -> None:
         """Take leave of a worker that has ended, and start another in its place."""
-        worker = self.workers.pop(pid)
-        for descendant in worker.descendants:
+        board = self.boards.pop(pid)
+        for descendant in board.descendants:
             try:
                 os.kill(descendant, _signal.SIGKILL)
             except OSError:  # it has ended by itself
@@ -3792,25 +3785,25 @@ class _Supervisor:
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             reason = f"exited with error: signal: {(_signal.strsignal(number) or str(number)).lower()}"
-            if worker.sigterm_at == _NEVER:
+            if board.sigterm_at == _NEVER:
                 from signal import Signals
 
                 names = {each.value: each.name for each in Signals}
                 _note(f"a worker was ended by {names.get(number, f'signal {number}')}")
         elif status:
             reason = f"exited with error: exit status {os.WEXITSTATUS(status)}"
-        self.answer(worker.board, f"Runtime {reason}", worker.board.places)
-        told = self.hear(worker)
+        self.answer(board, f"Runtime {reason}", board.places)
+        told = self.hear(board)
         if not self.ready:  # the first: it has reported its init error itself
             sys.exit(os.WEXITSTATUS(status) or _FAILED)
-        has_served = any(worker.board.memory[place] for place in worker.board.places)  # an id is there
+        has_served = any(board.memory[place] for place in board.places)  # an id is there
         has_failed = not told or (_API_IS_GONE in told and not has_served)
         self.failures = self.failures + 1 if has_failed else 0
         if self.failures > self._MOST_FAILURES:
             self.stop()
-        elif not worker.is_replaced:
+        elif not board.is_replaced:
             _sleep(self.failures / 10)
-            self.start_worker(worker.index)
+            self.start_worker(board.index)
 
     def answer(self, board: _Board, reason: str, places: "list[int]") -> None:
         """Answer the invocations in these slots in place of their worker, as timed out or for this reason.
@@ -3841,7 +3834,7 @@ class _Supervisor:
 
     def stop(self) -> None:
         self.is_stopping = True
-        for pid in self.workers:
+        for pid in self.boards:
             os.kill(pid, _signal.SIGTERM)
 
 
