@@ -3477,7 +3477,7 @@ _NEVER = float("inf")
 # The states of a slot on the board.
 _IDLE = 0
 _RUNNING = 1
-_ANSWERING = 2  # the function's code has ended: its deadline does not matter any more
+_ANSWERING = 2  # at the deadline the function's code had ended, and only the answer was still to be sent
 _OVERDUE = 3  # past its deadline, and being ended for that
 _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor is to answer in its place
 
@@ -3531,7 +3531,7 @@ class _WorkerClient(LambdaRuntimeClient):
         super().__init__(address)
         board: "Any" = _process.board
         self.board = board
-        self.place = board.places.pop(0)  # of this process's copy: the supervisor's has them all
+        self.place = board.places.pop(0)  # of the worker's copy of the list: the supervisor's stays whole
         self.watch: "Optional[_DeadlineWatch]" = None
         self.began = self.deadline = 0.0
         self.next_look = _NEVER  # Unix time: when the watch is to look at this slot
@@ -3541,21 +3541,19 @@ class _WorkerClient(LambdaRuntimeClient):
         self.settle()
         if self.is_last:
             sys.exit(0)
-        pause = 0.1
-        while True:
+        # Where others share the process, `next` is asked five times in all before it fails, as by awslambdaric.
+        for pause in (0.1, 0.2, 0.4, 0.8, None):
             if _process.is_shared:
                 await self.connection.pass_turn()
             try:
                 invocation = await super().wait_next_invocation()
                 break
             except _ApiError as exception:
-                # Others share the process: five times in all, as awslambdaric asks.
-                if not _process.is_shared or _process.is_ending or pause > 1:
+                if pause is None or not _process.is_shared or _process.is_ending:
                     raise
                 _note(f"Runtime API: {exception}; next is asked again")
                 self.connection.close()
             await self.connection.pass_turn(pause)
-            pause *= 2
         self.invocation, self.began = invocation, _now()
         self.deadline = invocation.deadline_in_ms() / 1000
         if self.deadline <= self.began:
@@ -3573,7 +3571,7 @@ class _WorkerClient(LambdaRuntimeClient):
     def settle(self) -> None:
         if self.invocation is not None:
             if self.watch is None and self.overdue_after():
-                self.is_last = True  # without a watch it was the supervisor that ended it, by SIGTERM
+                self.is_last = True  # only the supervisor can have marked it, and has sent SIGTERM
             self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
 
@@ -3751,8 +3749,8 @@ class _Supervisor:
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         if not any(lateness[place] > waits[board.state(place)] for place in lateness):
             return False
-        # SIGURG comes first; and once more where the worker took it and something else blocks now, which
-        # gets the same grace. Ten times the grace is enough for all of it.
+        # SIGURG comes first, and once more where the worker took it and something else blocks now. It has not
+        # helped when the grace after the last one is over, or ten times the grace after the deadline.
         if not board.memory[_Board._SIGURG_STATE]:
             board.memory[_Board._SIGURG_STATE], board.sigurg_at = 1, _now()
             os.kill(board.pid, _signal.SIGURG)
@@ -3861,10 +3859,13 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
         return count
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        # Version 2 has one hierarchy, without a name. Of version 1 only the one with "cpu" counts.
-        folder = root if not controllers else f"{root}/cpu" if "cpu" in controllers.split(",") else ""
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)  # versions 1 and 2
-        while folder:
+        if not controllers:  # version 2 has one hierarchy, without a name
+            folder, names = root, ["cpu.max"]
+        elif "cpu" in controllers.split(","):  # version 1
+            folder, names = f"{root}/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        while True:
             words = []
             try:
                 for name in names:
