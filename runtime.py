@@ -849,7 +849,7 @@ class _Invocation:
             raise exception  # not the function's: the process ends
         is_exit = issubclass(type(exception), SystemExit)
         if not (is_exit and _process.is_forked_child):  # the usual end of a child
-            if seconds := self.client.overdue_after():
+            if seconds := self.client.seconds_if_overdue():
                 document, xray_cause = _describe_loss(self.request_id, seconds)
             else:
                 document, xray_cause = _log_exception(exception, self.request_id)
@@ -859,7 +859,7 @@ class _Invocation:
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
             if is_exit:
-                self.client.settle()
+                self.client.settle()  # else the next call of wait_next_invocation() does so
         if is_exit:
             raise exception
 
@@ -2528,15 +2528,15 @@ class LambdaRuntimeClient:
     event loop these never suspend.
     """
 
-    # invocation, settle() and overdue_after() do nothing here. _WorkerClient, that of Managed Instances,
+    # invocation, settle() and seconds_if_overdue() do nothing here. _WorkerClient, that of Managed Instances,
     # keeps account of the invocation at hand in them.
     invocation: "Optional[_Invocation]" = None
 
     def settle(self) -> None:
-        """The invocation at hand has been answered."""
+        """Take note that the invocation at hand is over: it has been answered, or cannot be."""
 
-    def overdue_after(self) -> float:
-        """The seconds that the invocation at hand had, if it is ended for being past its deadline; or 0."""
+    def seconds_if_overdue(self) -> float:
+        """How long the invocation at hand had, if it is being ended for having taken longer; else 0."""
         return 0
 
     def __init__(self, lambda_runtime_address: str) -> None:
@@ -3570,12 +3570,12 @@ class _WorkerClient(LambdaRuntimeClient):
 
     def settle(self) -> None:
         if self.invocation is not None:
-            if self.watch is None and self.overdue_after():
+            if self.watch is None and self.seconds_if_overdue():
                 self.is_last = True  # only the supervisor can have marked it, and has sent SIGTERM
             self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
 
-    def overdue_after(self) -> float:
+    def seconds_if_overdue(self) -> float:
         return self.deadline - self.began if self.board.state(self.place) == _OVERDUE else 0
 
 
@@ -3615,7 +3615,7 @@ class _DeadlineWatch:
         client.next_look = _NEVER
         if task is None or task.done():
             client.board.mark(client.place, _ANSWERING)
-        elif not client.overdue_after():
+        elif not client.seconds_if_overdue():
             client.board.mark(client.place, _OVERDUE)
             client.next_look = now + _GRACE
             task.cancel()
@@ -3635,15 +3635,14 @@ class _DeadlineWatch:
 
         memory = self.clients[0].board.memory
         memory[_Board._SIGURG_STATE] = 0
-        context = _current_context.get()
+        request_id = getattr(_current_context.get(), "aws_request_id", None)
         for client in self.clients:
-            if client.next_look <= _now() and context is not None:
-                if context.aws_request_id == client.invocation.request_id:
-                    if client.is_last:
-                        memory[_Board._SIGURG_STATE] = 2
-                    client.board.mark(client.place, _OVERDUE)
-                    client.next_look, client.is_last = _now() + _GRACE, True
-                    raise asyncio.CancelledError
+            if client.next_look <= _now() and client.invocation.request_id == request_id:
+                if client.is_last:
+                    memory[_Board._SIGURG_STATE] = 2
+                client.board.mark(client.place, _OVERDUE)
+                client.next_look, client.is_last = _now() + _GRACE, True
+                raise asyncio.CancelledError
 
 
 class _Supervisor:
