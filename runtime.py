@@ -469,7 +469,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the loops that have ended returned or raised
-    is_over = False  # the event loop has been stopped; `_process.is_ending` is True from the first end on
+    is_over = False  # the event loop was stopped: what still runs on it cleans up, and nothing stops that
 
     def note_end(result: "Any") -> None:
         results.append(result)
@@ -493,7 +493,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
 
         def abandon(client: "_WorkerClient") -> None:
             coroutines[clients.index(client)].close()
-            note_end(0)
+            note_end(0)  # so the worker ends when its other invocations have
 
         _DeadlineWatch(event_loop, clients, abandon)
     for coroutine in coroutines:
@@ -563,8 +563,8 @@ def _guard_self_pipe(event_loop: "Any") -> None:
     """Let threads wake the event loop only while its self-pipe is open, and not some file of the function's.
 
     They do so by a byte into the pipe. To compare its identity costs 1.2 us of the 41 that
-    asyncio.to_thread() takes. Where it is another, the poll, or the next open(), finds that, too: only
-    the event loop's own thread can mend it.
+    asyncio.to_thread() takes. If it is another file by now, nothing is written: the event loop's own
+    thread finds that out when it polls or connects, and mends it.
     """
     _process.loop_identities = _identify_descriptors(event_loop)
     if _process.loop_identities:
@@ -601,7 +601,7 @@ def _mend_event_loop(event_loop: "Any") -> bool:
             if key.fd != ssock:  # _make_self_pipe() registers a new one
                 event_loop._selector.register(key.fileobj, key.events, key.data)
         except (OSError, ValueError):  # it is gone: who waits for it will find out
-            event_loop._ready.extend(handle for handle in key.data if handle is not None)
+            event_loop._ready.extend(filter(None, key.data))  # the handles of who reads and who writes
     event_loop._make_self_pipe()
     if event_loop._signal_handlers:
         _signal.set_wakeup_fd(event_loop._csock.fileno())
@@ -667,8 +667,8 @@ async def handle_event_request(
         except GeneratorExit:
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
-            # Cancelled before its first step, the task has no answer, and this is its error. Or the
-            # function has cancelled it with nothing left to await: the answer is there and stands.
+            # Without an answer, the task was cancelled before its first step, and this is its error. With
+            # one, the function has cancelled it when there was nothing left to await: the answer stands.
             send_answer = send_answer or invocation.error(exception)
     await send_answer()
 
@@ -741,9 +741,9 @@ class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
-    `answer()` chooses among them. Each returns a function that sends the answer or, of a stream,
-    its end, which is all that is left of it. handle_event_request() calls that function outside of
-    the task. It calls a method of the client, which an error tracker may have wrapped.
+    `answer()` chooses among them. Each returns a function that sends the answer; of a stream, whose
+    chunks are sent by then, the end. handle_event_request() calls that function outside of the task.
+    It calls a method of the client, which an error tracker may have wrapped.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -2500,8 +2500,8 @@ _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 class _ApiError(Exception):
     """The Runtime API is not there, breaks HTTP or breaks its own rules: the process ends.
 
-    Where several invocations share the process, one that cannot be answered does not end it. A message
-    may begin with a verb: who catches it writes the subject before it, as _live() does.
+    Where several invocations share the process, one that cannot be answered does not end it. Many
+    messages begin with a verb ("closed the connection"): where one is caught, a subject goes before it.
     """
 
 
@@ -2952,7 +2952,7 @@ class _Connection:
         """
         # Without an event loop, the GET for the next invocation comes right after the post of an answer,
         # and no code of the function's has run in between, save that of threads. The first GET comes after
-        # the function's import instead: it is known by there being no `usual_202` yet.
+        # the function's import instead; no post has set `usual_202` by then.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
