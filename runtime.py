@@ -3371,8 +3371,8 @@ def _register_extension(address: str) -> "_Connection":
 def _watch_deadlines() -> None:
     """PYTHONFAULTHANDLER=1: dump all stacks 100 ms before an invocation times out.
 
-    faulthandler's own thread does it, without the GIL, and has no place for a text. So each invocation
-    gets a copy of _call_function() whose code has the request id as its name. Where an event loop
+    faulthandler's own thread does it, without the GIL, and writes no text but the names of functions. So
+    each invocation gets a copy of _call_function() with its request id for a name. Where an event loop
     runs, a timer on it dumps first, from the main thread: faulthandler's could read frames while
     they change. faulthandler's follows 20 ms later, for a handler that blocks the event loop.
     """
@@ -3380,7 +3380,7 @@ def _watch_deadlines() -> None:
     import faulthandler
 
     call_function: "Any" = _call_function
-    dump_at: "dict[object, float]" = {}  # Unix time, for the `named` of each invocation under way
+    dump_at: "dict[_Invocation, float]" = {}  # Unix time, for each invocation under way
 
     def arm() -> None:
         faulthandler.cancel_dump_traceback_later()
@@ -3390,14 +3390,13 @@ def _watch_deadlines() -> None:
 
     async def call_and_watch(request_handler: "Handler", invocation: _Invocation) -> "SendAnswer":
         name = f"RequestId: {_field_value(invocation.request_id)}"
-        named: "Any" = type(call_function)(
-            call_function.__code__.replace(co_name=name), call_function.__globals__
-        )
+        named: "Any" = type(call_function)(call_function.__code__.replace(co_name=name), globals())
+        # At most 12 days: faulthandler refuses what is centuries away.
         wait = min(invocation.deadline_in_ms() / 1000 - 0.1 - _now(), 1e6)
         timer = None
 
         def dump() -> None:
-            del dump_at[named]
+            del dump_at[invocation]
             arm()
             faulthandler.dump_traceback(file=2)
             _dump_tasks(name)
@@ -3406,12 +3405,12 @@ def _watch_deadlines() -> None:
         if event_loop is not None and wait > 0:
             timer = event_loop.call_later(wait, dump)
             wait += 0.02
-        dump_at[named] = _now() + wait
+        dump_at[invocation] = _now() + wait
         arm()
         try:
             return await named(request_handler, invocation)  # type: ignore[no-any-return]
         finally:
-            dump_at.pop(named, None)
+            dump_at.pop(invocation, None)
             arm()
             if timer is not None:
                 timer.cancel()
@@ -3432,9 +3431,8 @@ def _dump_tasks(name: str) -> None:
         while waiting is not None:
             # What __anext__() returns has no attribute for its async generator, but refers to it.
             inside = (waiting, *gc.get_referents(waiting))
-            known = ((each, names) for each in inside for names in kinds if hasattr(each, names[0]))
-            each, (frame_name, waiting_name) = next(known, (None, kinds[0]))
-            frame, waiting = getattr(each, frame_name, None), getattr(each, waiting_name, None)
+            known = ([getattr(each, name, None) for name in names] for each in inside for names in kinds)
+            frame, waiting = next((pair for pair in known if pair[0] is not None), (None, None))
             if frame is not None and frame.f_code.co_filename != __file__:
                 code = frame.f_code
                 stack.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
