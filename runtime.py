@@ -3317,15 +3317,17 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
     if not callable(handler):
         return
     if may_register:
+        connection = _process.extension = _Connection(address)
         try:
-            _process.extension = _register_extension(address)
+            _register_extension(connection)
         except (OSError, _ApiError) as exception:
             if not _is_our_own(exception):
                 raise
+            connection.close()
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
-        # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. That
-        # of a plain handler does not run, so it is run for as long as the callback may take.
+        # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. A
+        # plain handler runs without one, so this one is run for as long as the callback may take.
         event_loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
@@ -3336,33 +3338,24 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
         _signal.signal(_signal.SIGTERM, run_callbacks)
 
 
-def _register_extension(address: str) -> "_Connection":
+def _register_extension(connection: _Connection) -> None:
     """Register an internal extension without events. Raises _ApiError.
 
     Init ends only when each extension has asked for its next event. This one never gets
     a reply, so the connection stays open for as long as the process lives.
     """
-    connection = _Connection(address)
-    body = b'{"events": []}'
+    path, body = f"{_EXTENSION}/register", b'{"events": []}'
     fields = "Lambda-Extension-Name: python-runtime\r\nContent-Type: application/json\r\n"
-    fields += f"Content-Length: {len(body)}\r\n"
-    path = f"{_EXTENSION}/register"
-    try:
-        request = connection.request_head("POST", path, fields)
-        status, headers, reply = _run_blocking(connection.exchange(request, body))
-        identifier = headers.get("lambda-extension-identifier")
-        if status >= 300 or not identifier:
-            raise _ApiError(
-                f"POST {path} was answered {status} {bytes(reply[:200])!r}, not 200 and an identifier"
-            )
-        fields = f"Lambda-Extension-Identifier: {_field_value(identifier)}\r\n"
-        if not connection.is_idle_and_open():
-            connection.open()
-        _run_blocking(connection.send(connection.request_head("GET", f"{_EXTENSION}/event/next", fields)))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    head = connection.request_head("POST", path, f"{fields}Content-Length: {len(body)}\r\n")
+    status, headers, reply = _run_blocking(connection.exchange(head, body))
+    identifier = headers.get("lambda-extension-identifier")
+    if status >= 300 or not identifier:
+        answer = f"{status} {bytes(reply[:200])!r}"
+        raise _ApiError(f"POST {path} was answered {answer}, not 200 and an identifier")
+    if not connection.is_idle_and_open():  # the reply may have said that the API closes it
+        connection.open()
+    fields = f"Lambda-Extension-Identifier: {_field_value(identifier)}\r\n"
+    _run_blocking(connection.send(connection.request_head("GET", f"{_EXTENSION}/event/next", fields)))
 
 
 # ---- Timeouts --------------------------------------------------------------------------------
