@@ -2103,15 +2103,13 @@ def _describe_chain(
         if links:
             links[-1]["cause"] = link
         links.append(link)
-        notes = _list_of(exception, "__notes__")[:_MOST_IN_GROUP]
-        if notes:
-            link["notes"] = list(map(_message_of, notes))
-        members = []
-        for member in _members_of(exception)[:_MOST_IN_GROUP] if depth < _DEEPEST_GROUP else ():
+        if notes := _list_of(exception, "__notes__"):
+            link["notes"] = list(map(_message_of, notes[:_MOST_IN_GROUP]))
+        members = _members_of(exception)[:_MOST_IN_GROUP] if depth < _DEEPEST_GROUP else []
+        for member in members:
             if id(member) not in seen and len(seen) < _MOST_EXCEPTIONS:
-                members.append(_describe_chain(member, _stack_frames(member.__traceback__), seen, depth + 1))
-        if members:
-            link["exceptions"] = members
+                described = _describe_chain(member, _stack_frames(member.__traceback__), seen, depth + 1)
+                link.setdefault("exceptions", []).append(described)
         # `raise ... from cause` suppresses __context__, and so does `from None`, where there is no cause.
         cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
         is_full = len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS
