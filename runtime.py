@@ -53,9 +53,7 @@ if TYPE_CHECKING:
     ErrorDocument = dict[str, Any]
     SendAnswer = Callable[[], Awaitable[object]]
     Message = dict[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+    AsgiApp = Callable[[dict[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 __all__ = ["LambdaContext", "asgi", "main", "run", "wsgi"]
@@ -169,8 +167,8 @@ class _Process:
     def __init__(self) -> None:
         # Set in a child that the function has forked: the invocation is not the child's to answer.
         self.is_forked_child = False
-        # Lambda's descriptor for framed log records; None: the log is stdout. Its first _identify() shows
-        # later whether the function has closed it and opened another file under its number.
+        # Lambda's descriptor for framed log records; None: the log is stdout. And what _identify() said of it
+        # at first: the function may have closed it since, and opened another file under its number.
         self.log_descriptor: "Optional[int]" = None
         self.log_identity: "Optional[tuple[int, int]]" = None
         # The part of each context that is the same for all invocations; filled after init.
@@ -181,7 +179,7 @@ class _Process:
         self.context: "Optional[LambdaContext]" = None
         # The event loop that the runtime runs on; None as long as it runs without one.
         self.event_loop: "Any" = None
-        self.loop_identities: "list[Any]" = []  # the first _identify() of its descriptors
+        self.loop_identities: "list[Any]" = []  # what _identify() said of its descriptors, for the same reason
         # One for each invocation that the process takes at a time.
         self.clients: "list[LambdaRuntimeClient]" = []
         # Several invocations share the process: async handlers on Managed Instances.
@@ -3800,7 +3798,7 @@ class _Supervisor:
         for place in filter(board.state, places):
             request_id, invocation_id, began, deadline = board.read(place)
             seconds = deadline - began if board.state(place) >= _OVERDUE else 0
-            losses.append((*_describe_loss(request_id, seconds, reason), invocation_id))
+            losses.append((request_id, *_describe_loss(request_id, seconds, reason), invocation_id))
             board.mark(place, _IDLE)
         if not losses or os.fork():
             return  # the supervisor; what follows is the child
@@ -3808,8 +3806,7 @@ class _Supervisor:
             self.become_child()
             _signal.alarm(10)
             client = LambdaRuntimeClient(self.address)
-            for document, xray_cause, invocation_id in losses:
-                request_id = document["requestId"]
+            for request_id, document, xray_cause, invocation_id in losses:
                 post: "Any" = client.post_invocation_error(request_id, document, xray_cause, invocation_id)
                 try:
                     _run_blocking(post)
