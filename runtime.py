@@ -3671,16 +3671,12 @@ class _Supervisor:
         board.pid = os.fork()
         if not board.pid:
             _process.board = board
-            self.become_child()
+            _process.log_descriptor = None  # as under awslambdaric, whose workers write no frames
+            self.boards.clear()
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
             _redirect_output()
             _serve(self.address, self.find_handler, slots, is_first=not self.ready)
         self.boards[board.pid] = board
-
-    def become_child(self) -> None:
-        """In a child that the supervisor has just forked, give up what is the supervisor's."""
-        self.boards.clear()
-        _process.log_descriptor = None  # as under awslambdaric, whose workers write no frames
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
 
     def hear(self, board: _Board) -> bytes:
         """What a worker has told so far. The first that is ready, or one that retires, has others started."""
@@ -3803,7 +3799,7 @@ class _Supervisor:
         if not losses or os.fork():
             return  # the supervisor; what follows is the child
         try:
-            self.become_child()
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
             _signal.alarm(10)
             client = LambdaRuntimeClient(self.address)
             for request_id, document, xray_cause, invocation_id in losses:
