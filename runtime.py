@@ -2751,7 +2751,7 @@ class _ResponseStream:
             raise BrokenPipeError
 
     def _cut_off(self, exception: BaseException) -> "NoReturn":
-        """Let nothing follow a chunk that may be half sent. Raises _StreamCutOff, or the function's own."""
+        """Let nothing follow what may be half sent or half received. Raises _StreamCutOff, or the function's own."""
         self.is_cut_off = True
         self.connection.is_usable = False
         if _is_our_own(exception):
@@ -2767,11 +2767,8 @@ class _ResponseStream:
             await self.send(head + b"0\r\n" + trailers + b"\r\n")
             try:
                 data = await self.connection.receive_more()
-            except (OSError, _ApiError) as exception:
-                self.connection.is_usable = False
-                if not _is_our_own(exception):
-                    raise
-                raise _StreamCutOff from None
+            except BaseException as exception:
+                self._cut_off(exception)
         except _StreamCutOff:
             reason = "the Runtime API hung up, or a chunk was interrupted"
             _note(f"the response stream of {self.request_id} was cut off: {reason}")
