@@ -3829,13 +3829,16 @@ def _find_descendants(pid: int) -> "list[int]":
 
 def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
     """How many processors this process may use: its affinity, and the quota of its control groups."""
+
+    def read(file: str) -> str:
+        try:
+            with open(file) as opened:
+                return opened.read()
+        except OSError:
+            return ""
+
     count = len(os.sched_getaffinity(0))
-    try:
-        with open(membership) as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return count
-    for line in lines:
+    for line in read(membership).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:  # version 2 has one hierarchy, without a name
             folder, names = root, ["cpu.max"]
@@ -3843,20 +3846,11 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
             folder, names = f"{root}/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
-        while True:
-            words = []
-            try:
-                for name in names:
-                    with open(f"{folder}{path}/{name}") as file:
-                        words += file.read().split()
-                quota, period = map(int, words)
-                if quota > 0:  # -1, and "max", are none
-                    count = min(count, -(-quota // period))
-            except (OSError, ValueError):
-                pass
-            if not path:
-                break
-            path = path.rpartition("/")[0]  # the group above sets a limit, too
+        # Those above the process's own group set a limit, too.
+        for group in [path[:end] for end, letter in enumerate(f"{path}/") if letter == "/"]:
+            words = " ".join(read(f"{folder}{group}/{name}") for name in names).split()
+            if len(words) == 2 and words[0].isdecimal() and words[0] != "0":  # "max", and -1, are none
+                count = min(count, -(-int(words[0]) // int(words[1])))
     return count
 
 
