@@ -2184,12 +2184,9 @@ def _log(text: str, frame_type: int = _TEXT_FRAME) -> None:
 
 def _log_is_framed() -> bool:
     """Whether Lambda's descriptor for frames is there; not when the function has closed it, as daemons do."""
-    if _process.log_descriptor is None:
-        return False
-    if _identify(_process.log_descriptor) != _process.log_identity:
+    if _process.log_descriptor is not None and _identify(_process.log_descriptor) != _process.log_identity:
         _process.log_descriptor = None  # its number may be a file of the function's by now
-        return False
-    return True
+    return _process.log_descriptor is not None
 
 
 def _fill_standard_descriptors() -> None:
@@ -2751,7 +2748,7 @@ class _ResponseStream:
             raise BrokenPipeError
 
     def _cut_off(self, exception: BaseException) -> "NoReturn":
-        """Let nothing follow what may be half sent or half received. Raises _StreamCutOff, or the function's own."""
+        """Let nothing follow what may be incomplete. Raises _StreamCutOff, or the function's own."""
         self.is_cut_off = True
         self.connection.is_usable = False
         if _is_our_own(exception):
