@@ -996,6 +996,7 @@ class _HttpRequest:
     """The request in an HTTP event, and how its response has to look. Raises ValueError."""
 
     def __init__(self, event: "Any", root_path: "Optional[str]", streaming: "Optional[bool]") -> None:
+        from binascii import a2b_base64
         from urllib.parse import quote, unquote_to_bytes, urlencode
 
         event = event if isinstance(event, dict) else {}
@@ -1032,14 +1033,10 @@ class _HttpRequest:
         if not isinstance(body, str):  # in an event that somebody has written by hand
             kind = type(body).__name__
             raise ValueError(f"the body is a string, not {kind}: write JSON as json.dumps() does")
-        if event.get("isBase64Encoded"):
-            from binascii import a2b_base64
-
-            self.body = a2b_base64(body)
-        else:
-            self.body = body.encode("utf-8", "surrogatepass")
+        is_base64 = event.get("isBase64Encoded")
+        self.body = a2b_base64(body) if is_base64 else body.encode("utf-8", "surrogatepass")
         if self.body:  # REST APIs do not tell its length, without which a WSGI application reads nothing
-            self._replace_header("transfer-encoding", None)
+            self._replace_header("transfer-encoding")
             self._replace_header("content-length", str(len(self.body)))
         fields = dict(self.headers)
         if self.is_from_load_balancer:  # it has added the address that it saw, and perhaps the port
@@ -1071,10 +1068,8 @@ class _HttpRequest:
         self.raw_path = quote(path, safe="%/:=&~+!$,;'@()*[]")
         self.path = unquote_to_bytes(self.raw_path)
 
-    def _replace_header(self, name: str, value: "Optional[str]") -> None:
-        self.headers = [header for header in self.headers if header[0] != name]
-        if value is not None:
-            self.headers.append((name, value))
+    def _replace_header(self, name: str, *values: str) -> None:
+        self.headers = [header for header in self.headers if header[0] != name] + [(name, v) for v in values]
 
     def make_scope(self) -> "dict[str, Any]":
         return {
@@ -1161,8 +1156,7 @@ class _HttpRequest:
         except UnicodeDecodeError:
             from binascii import b2a_base64
 
-            text = b2a_base64(body, newline=False).decode()
-            return {**head, "body": text, "isBase64Encoded": True}
+            return {**head, "body": b2a_base64(body, newline=False).decode(), "isBase64Encoded": True}
 
 
 def _without_prefix(path: str, prefix: str) -> str:
