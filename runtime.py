@@ -2454,12 +2454,10 @@ def _set_up_logging() -> None:
     ordinary = {*vars(logging.makeLogRecord({})), "aws_request_id", "tenant_id", "_frame_type"} - {"taskName"}
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
     is_framed_by_level = _logs_are_json() or bool(level)
-    formatter: "logging.Formatter"
+    text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+    formatter = logging.Formatter(text, "%Y-%m-%dT%H:%M:%S")
     if _logs_are_json():
         formatter = JsonFormatter(datefmt="%Y-%m-%dT%H:%M:%SZ")
-    else:
-        text = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-        formatter = logging.Formatter(text, "%Y-%m-%dT%H:%M:%S")
     logging.Formatter.converter = time.gmtime  # of the function's own formatters too, whatever TZ says
     handler = LambdaLoggerHandler()
     handler.setFormatter(formatter)
