@@ -1876,15 +1876,11 @@ def _make_encoder(encode_string: "Any", default: "Any" = _refuse, markers: "Any"
     return _json.make_encoder(markers, default, encode_string, None, ": ", ", ", False, False, True)
 
 
-def _encode_string_or_digits(value: str) -> str:
-    return str(value) if type(value) is _Digits else _json.encode_basestring(value)
-
-
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 # frozendict, from Python 3.15 on, is no subclass of dict.
 _DICTS: "tuple[type, ...]" = (dict, getattr(sys.modules["builtins"], "frozendict", dict))
 _encode = _make_encoder(_json.encode_basestring)
-_encode_exact = _make_encoder(_encode_string_or_digits)
+_encode_exact = _make_encoder(lambda s: str(s) if type(s) is _Digits else _json.encode_basestring(s))
 
 
 def _to_json(value: "Any") -> str:
