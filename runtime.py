@@ -309,12 +309,9 @@ def _make_room(folders: "list[str]") -> None:
     one's asgi() makes are unknown to this one. A folder of modules without `__init__.py` is joined to
     this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
     """
-    portions = []
     for folder in folders:
         spec = PathFinder.find_spec(__name__, [folder])
-        if spec is None:
-            continue
-        if spec.origin and os.path.realpath(spec.origin) != os.path.realpath(__file__):
+        if spec and spec.origin and os.path.realpath(spec.origin) != os.path.realpath(__file__):
             try:
                 with open(spec.origin, "rb") as file:
                     if file.readline(99).startswith(b'"""A Python runtime for AWS Lambda, in one file'):
@@ -326,8 +323,8 @@ def _make_room(folders: "list[str]") -> None:
             for kind in (LambdaContext, CognitoIdentity, ClientContext, Client):
                 kind.__module__ = "awslambdaric.lambda_context"
             return
-        portions.append(f"{folder}/{__name__}")
-    if any(map(os.path.isdir, portions)):
+    portions = [f"{folder}/{__name__}" for folder in folders if os.path.isdir(f"{folder}/{__name__}")]
+    if portions:
         globals()["__path__"] = portions
 
 
