@@ -208,12 +208,11 @@ _current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", 
 
 # ---- Initialisation --------------------------------------------------------------------------
 
-# What a function imports stays, thousands of objects that the collector would look through again
-# and again: at first, with a threshold of 700, while they are made, 8 % of FastAPI's and boto3's
-# import; later, in an invocation, all of them at once, 10 ms or more. So the collector runs seldom
-# during init, but does run, for an import that leaves garbage; and then gc.freeze() takes what is
-# there out of its sight. The objects are freed as ever when their last reference goes. Imports of
-# boto3 or pandas make 100,000 objects, of FastAPI and boto3 130,000, and 500 of them are garbage.
+# What a function imports stays: objects that the collector, with its threshold of 700, would look
+# through again and again while they are made, 8 % of the import of FastAPI and boto3; and all at once
+# in an invocation, 10 ms or more. So it runs seldom during init (of the 130,000 objects that those two
+# make, 500 are garbage), and then gc.freeze() takes what is there out of its sight. Objects are freed
+# as ever when their last reference goes.
 _THRESHOLD_OF_INIT = 200_001  # if this is still set after init, the function has set none of its own
 
 
