@@ -2718,6 +2718,7 @@ class _ResponseStream:
         await self.send(head + b"%x\r\n" % len(data), data, tail)
 
     async def send(self, *parts: "Buffer") -> None:
+        """Send parts of the stream, unless the function has closed the socket. Raises _StreamCutOff."""
         try:
             self._check_socket()
             await self.connection.send(*parts)
