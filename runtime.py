@@ -1048,14 +1048,12 @@ class _HttpRequest:
         default = 80 if self.scheme == "http" else 443
         self.server = (host, int(port) if port.isdecimal() else default)
         self.is_streamed = ".lambda-url." in domain if streaming is None else streaming
-        # Events of HTTP APIs, in both formats, and of function URLs have a "version"; the stage of a
-        # function URL is always $default. The path in an HTTP API's event begins with the stage, even
-        # where the path that the client asked for did not; a REST API's never does. Clients see the
-        # stage in the URL unless the domain is the owner's own.
         stage = request_context.get("stage") or "$default"
         stage = "" if stage == "$default" else f"/{stage}"
+        # The path in an HTTP API's event, which has a "version" in both formats, begins with the stage, even
+        # where the path that the client asked for did not; a REST API's never does.
         path = _without_prefix(path or "/", stage if event.get("version") else "")
-        if root_path is None:
+        if root_path is None:  # the stage is in the URL unless the domain is the owner's own
             root_path = stage if ".execute-api." in domain else ""
         else:
             root_path = f"/{root_path.strip('/')}".rstrip("/")
