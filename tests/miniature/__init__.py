@@ -9,14 +9,12 @@ Where `tests` is on the path, `import miniature` finds it.
 """
 
 from .api import LIMIT, SPLIT, STREAMED_HTTP, Fault, head
-from .case import Served
 from .process import (
     FUNCTION_PYTHON,
     FUNCTION_VERSION,
     REPO,
     Lambda,
     function,
-    keeps_connections,
     tell,
     until,
     until_asleep,
@@ -27,3 +25,12 @@ __all__ = [
     "FUNCTION_PYTHON", "FUNCTION_VERSION", "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
     "Fault", "Lambda", "Served", "function", "head", "keeps_connections", "tell", "until", "until_asleep", "until_gone",
 ]
+
+
+def __getattr__(name):
+    """What case.py has is imported by who asks for it: unittest takes longer to import than all else that `make run` needs of Python."""
+    if name not in ("Served", "keeps_connections"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import case
+
+    return getattr(case, name)

@@ -1,9 +1,12 @@
-"""What many tests are made of: one process for all tests of a class."""
+"""What many tests are made of: one process for all tests of a class, and a reason to skip one."""
 
 import contextlib
 import unittest
 
-from .process import Lambda, function
+from .process import Lambda, function, has_cookies
+
+# By SO_COOKIE the runtime knows its connection among the function's files; where it cannot, it takes a new one each time.
+keeps_connections = unittest.skipUnless(has_cookies, "this machine runs the function in an emulator without SO_COOKIE")
 
 
 class Served(unittest.TestCase):

@@ -17,7 +17,6 @@ import tempfile
 import textwrap
 import threading
 import time
-import unittest
 
 from .api import Api
 
@@ -60,8 +59,6 @@ print(*sys.version_info[:2], int(has_cookies))
 """
     *FUNCTION_VERSION, has_cookies = map(int, subprocess.check_output([FUNCTION_PYTHON, "-c", program]).split())
     FUNCTION_VERSION = tuple(FUNCTION_VERSION)
-# By SO_COOKIE the runtime knows its connection among the function's files; where it cannot, it takes a new one each time.
-keeps_connections = unittest.skipUnless(has_cookies, "this machine runs the function in an emulator without SO_COOKIE")
 
 
 OURS = "miniature-"  # how the folder begins that a Lambda has among the temporary ones
