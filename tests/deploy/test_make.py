@@ -39,7 +39,7 @@ class Make(unittest.TestCase):
 
     def sh(self, command, *words, **environment):
         """What a shell makes of a command line; "$@" in it are the words."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k not in ("FUNCTION", "TASK_ROOT")}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON")) and k not in ("FUNCTION", "TASK_ROOT")}
         return subprocess.run(
             ["sh", "-c", command, "sh", *map(str, words)], cwd=self.mine, env={**env, **environment, "PYTHON": sys.executable},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60,
