@@ -54,18 +54,27 @@ class Results(unittest.TestCase):
             self.assertIsNone(aws.status)
 
     def test_mappings_and_sequences_whose_attributes_answer_anything(self):
-        for kind in "Dot Add Key Call Model Raise".split():
-            source = f"""
+        source = CATCH_ALL + """
+    VALUES = {kind.__name__: kind(a=1, b=[kind(c=2)]) for kind in (Dot, Add, Key, Call, Model, Raise)}
+    VALUES.update({kind.__name__: kind([1]) for kind in (List, Pair)})
+    VALUES.update({f"{kind.__name__} in a list": [kind([1, kind()])] for kind in (List, Pair)})
+
     def handler(event, context):
-        return {kind}(a=1, b=[{kind}(c=2)])
-            """
-            with self.subTest(kind):
-                self.answers(source, {"a": 1, "b": [{"c": 2}]})
-                self.answers(source.replace("    def", "    async def", 1), {"a": 1, "b": [{"c": 2}]})
-        for kind in "List", "Pair":
-            with self.subTest(kind):
-                self.answers(f"    def handler(event, context): return [{kind}([1, {kind}()])]", [[1, []]])
-                self.answers(f"    def handler(event, context): return {kind}([1])", [1])
+        return VALUES[event]
+
+    async def asynchronous(event, context):
+        return VALUES[event]
+        """
+        expected = {**dict.fromkeys("Dot Add Key Call Model Raise".split(), {"a": 1, "b": [{"c": 2}]}), "List": [1], "Pair": [1]}
+        expected.update({"List in a list": [[1, []]], "Pair in a list": [[1, []]]})
+        with function(function=source) as root:
+            for handler in "handler", "asynchronous":
+                with Lambda(root, f"function.{handler}") as aws:
+                    for kind, value in expected.items():
+                        for _ in range(2):  # the second would find an event loop that the first has started
+                            with self.subTest(kind, handler=handler):
+                                self.assertEqual(aws.invoke(kind).json, value)
+                    self.assertIsNone(aws.status)
 
     def test_metadata_and_iterators(self):
         source = CATCH_ALL + """
