@@ -380,7 +380,7 @@ def until(condition, what="it did not happen", timeout=10):
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"{what} within {timeout} s"
-        time.sleep(0.0001)
+        time.sleep(0.001)
 
 
 def until_asleep(pid):
