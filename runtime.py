@@ -3706,7 +3706,8 @@ class _Supervisor:
         ended for that. So a slot that stays in one of the two states for longer shows that it is.
         """
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
-        if not any(lateness[place] > waits[board.state(place)] for place in lateness):
+        # Another state by now: it has been answered meanwhile.
+        if not any(late > waits.get(board.state(place), _NEVER) for place, late in lateness.items()):
             return False
         # SIGURG comes first, and once more where the worker took it and something else blocks now. It has not
         # helped when the grace after the last one is over, or ten times the grace after the deadline.

@@ -1,10 +1,12 @@
 """Managed Instances, where Lambda does not end an invocation that is past its deadline: its slot comes back all the same."""
 
 import re
+import subprocess
+import sys
 import time
 import unittest
 
-from miniature import until, until_gone
+from miniature import REPO, until, until_gone
 from test_managed_instances import ASYNC, PLAIN, WAIT, delivered, managed, printed, processors, release
 
 SOON = 0.3  # seconds that an invocation has which is to hang
@@ -230,6 +232,19 @@ async def stream(event, context):
             for how in "waits", "blocks":
                 error = aws.invoke(how, headers=late).error
                 self.assertIn("Task timed out after 0.1", error["errorMessage"])
+
+    def test_one_that_is_answered_while_the_supervisor_looks(self):
+        """Between two looks of the supervisor at its state: the supervisor goes on. No process is asked, as it cannot be timed."""
+        program = """
+import runtime
+board = runtime._Board(0, 1)
+for state in range(5):
+    board.mark(8, state)
+    board.memory[board._SIGURG_STATE] = 1
+    print(runtime._Supervisor("", None, 1).is_blocked(board, {8: 0.5}))
+"""
+        told = subprocess.run([sys.executable, "-c", program], cwd=REPO, stdout=subprocess.PIPE, check=True).stdout.split()
+        self.assertEqual(told, [b"False", b"True", b"False", b"False", b"False"])
 
     def test_several_deadlines(self):
         """In any order, each at its own time."""
