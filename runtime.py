@@ -2056,7 +2056,7 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     stack = _stack_frames(exception.__traceback__)
     # The empty ones keep awslambdaric's order; update() fills them.
     document: "ErrorDocument" = {"errorMessage": "", "errorType": "", "requestId": request_id}
-    document.update(_describe_chain(exception, stack, set(), 0))
+    document.update(_describe_chain(exception, stack, set()))
     if isinstance(exception, _Fault):
         document.update(errorType=exception.error_type, stackTrace=exception.trace)
     return document, _xray_cause(document, stack, is_fault=isinstance(exception, _Fault))
@@ -2071,33 +2071,28 @@ _MOST_EXCEPTIONS = 30
 
 
 def _describe_chain(
-    exception: BaseException, stack: "list[StackFrame]", seen: "set[int]", depth: int
+    exception: BaseException, stack: "list[StackFrame]", seen: "set[int]", depth: int = 0, length: int = 1
 ) -> "ErrorDocument":
     """What is told of an exception, of those in it and of those that it came from."""
-    links: "list[ErrorDocument]" = []
-    while True:
-        seen.add(id(exception))
-        link: "ErrorDocument" = {
-            "errorMessage": _message_of(exception),
-            "errorType": type(exception).__name__,
-            "stackTrace": _format_stack(stack),
-        }
-        if links:
-            links[-1]["cause"] = link
-        links.append(link)
-        if notes := _list_of(exception, "__notes__"):
-            link["notes"] = list(map(_message_of, notes[:_MOST_IN_GROUP]))
-        members = _members_of(exception)[:_MOST_IN_GROUP] if depth < _DEEPEST_GROUP else []
-        for member in members:
-            if id(member) not in seen and len(seen) < _MOST_EXCEPTIONS:
-                described = _describe_chain(member, _stack_frames(member.__traceback__), seen, depth + 1)
-                link.setdefault("exceptions", []).append(described)
-        # `raise ... from cause` suppresses __context__, and so does `from None`, where there is no cause.
-        cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
-        is_full = len(links) == _LONGEST_CHAIN or len(seen) >= _MOST_EXCEPTIONS
-        if cause is None or id(cause) in seen or is_full:
-            return links[0]
-        exception, stack = cause, _stack_frames(cause.__traceback__)
+    seen.add(id(exception))
+    document: "ErrorDocument" = {
+        "errorMessage": _message_of(exception),
+        "errorType": type(exception).__name__,
+        "stackTrace": _format_stack(stack),
+    }
+    if notes := _list_of(exception, "__notes__"):
+        document["notes"] = list(map(_message_of, notes[:_MOST_IN_GROUP]))
+    for member in _members_of(exception)[:_MOST_IN_GROUP]:
+        if depth < _DEEPEST_GROUP and id(member) not in seen and len(seen) < _MOST_EXCEPTIONS:
+            described = _describe_chain(member, _stack_frames(member.__traceback__), seen, depth + 1)
+            document.setdefault("exceptions", []).append(described)
+    # `raise ... from cause` suppresses __context__, and so does `from None`, where there is no cause.
+    cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
+    has_room = length < _LONGEST_CHAIN and len(seen) < _MOST_EXCEPTIONS
+    if cause is not None and id(cause) not in seen and has_room:
+        inner = _stack_frames(cause.__traceback__)
+        document["cause"] = _describe_chain(cause, inner, seen, depth, length + 1)
+    return document
 
 
 def _members_of(exception: BaseException) -> "list[BaseException]":
