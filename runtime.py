@@ -103,9 +103,8 @@ def main() -> "NoReturn":
         return _get_handler(name)
 
     sys.argv[:] = [__file__]
-    # bootstrap runs this with `python -c`, which sets no `__file__`. A main module without one
-    # passes for an interactive session: dotenv would look for .env in the wrong folder, pandas
-    # would shorten what it prints.
+    # bootstrap runs this with `python -c`, which sets no `__file__`. A main module without one passes for
+    # an interactive session: dotenv would look for .env in the wrong folder, pandas shorten its output.
     sys.modules["__main__"].__file__ = __file__
     _set_path(task_root)
     _live(find_handler)
@@ -165,44 +164,34 @@ class _Process:
     """What is true of this process as a whole. The one instance is `_process`."""
 
     def __init__(self) -> None:
-        # Set in a child that the function has forked: the invocation is not the child's to answer.
-        self.is_forked_child = False
+        self.is_forked_child = False  # by the function's fork(): the invocation is the parent's to answer
         # Lambda's descriptor for framed log records; None: the log is stdout. And what _identify() said of it
         # at first: the function may have closed it since, and opened another file under its number.
         self.log_descriptor: "Optional[int]" = None
         self.log_identity: "Optional[tuple[int, int]]" = None
-        # The part of each context that is the same for all invocations; filled after init.
-        self.function_facts: "tuple[Optional[str], ...]" = ()
+        self.function_facts: "tuple[Optional[str], ...]" = ()  # what all contexts have in common; set after init
         # The context of the latest invocation, for log records of threads that have no context
         # variables of their own. It stays after the invocation's end, until the next begins. It is None
         # before the first, and where several invocations share the process.
         self.context: "Optional[LambdaContext]" = None
-        # The event loop that the runtime runs on; None as long as it runs without one.
-        self.event_loop: "Any" = None
-        self.loop_identities: "list[Any]" = []  # what _identify() said of its descriptors, for the same reason
-        # One for each invocation that the process takes at a time.
-        self.clients: "list[LambdaRuntimeClient]" = []
-        # Several invocations share the process: async handlers on Managed Instances.
-        self.is_shared = False
-        # The process is about to end: what still runs is finished, and no more events are asked for.
-        self.is_ending = False
-        # The connection of the extension that has Lambda send SIGTERM (section SIGTERM).
-        self.extension: "Optional[_Connection]" = None
+        self.event_loop: "Any" = None  # that the runtime runs on; None as long as it runs without one
+        self.loop_identities: "list[Any]" = []  # what _identify() said of its descriptors at first
+        self.clients: "list[LambdaRuntimeClient]" = []  # one for each invocation that it takes at a time
+        self.is_shared = False  # several invocations share the process: async handlers on Managed Instances
+        self.is_ending = False  # what still runs is finished, and no more events are asked for
+        self.extension: "Optional[_Connection]" = None  # of the extension that has Lambda send SIGTERM
         # asyncio's selectors whose epoll the function has closed. They are never freed: that would close
         # what is open under their numbers by now.
         self.lost_selectors: "list[Any]" = []
-        # Web applications whose lifespan has started, and has to end with the process.
-        self.asgi_handlers: "list[_AsgiHandler]" = []
-        # On Managed Instances: what a worker shares with its supervisor; None in any other process.
-        self.board: "Optional[_Board]" = None
+        self.asgi_handlers: "list[_AsgiHandler]" = []  # whose lifespan has started, and has to end with it
+        self.board: "Optional[_Board]" = None  # of a worker on Managed Instances, which its supervisor reads
 
 
 _process = _Process()
 _this_module = sys.modules[__name__]
 
-# A context variable: the LambdaContext of the invocation whose code runs here. It follows the
-# function's tasks, and its threads where Python hands context variables on (asyncio.to_thread,
-# contextvars.copy_context).
+# A context variable: the LambdaContext of the invocation whose code runs here. It follows the function's
+# tasks, and its threads where Python hands context variables on (asyncio.to_thread, copy_context).
 _current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", default=None)
 
 
@@ -746,14 +735,12 @@ class _Invocation:
         self.event_body = event_body
         # What handlers and logs see, and the URL of the answer; awslambdaric's parameters call it invoke_id.
         self.request_id = headers["lambda-runtime-aws-request-id"]
-        # Another id, which Lambda wants back with the answer where it has sent one.
-        self.invocation_id = headers.get("lambda-runtime-invocation-id")
+        self.invocation_id = headers.get("lambda-runtime-invocation-id")  # another id, to send back
         self.task: "Any" = None  # on an event loop: the one in which the function's code runs
         # What the function has failed with. Unset when it is posted: its traceback may lead back to this
         # object, and the two would keep each other alive.
         self.failure: "Optional[BaseException]" = None
-        # The handler's event and context, while _show_failure() runs; None at any other time.
-        self.arguments: "Optional[tuple[Any, LambdaContext]]" = None
+        self.arguments: "Optional[tuple[Any, LambdaContext]]" = None  # only while _show_failure() runs
 
     def make_context(self) -> "LambdaContext":
         get = self.headers.get
@@ -1122,8 +1109,7 @@ class _HttpRequest:
                     value = value.encode("latin-1").decode()
                 except UnicodeError:
                     pass
-            # Django's cookies begin with a space.
-            fields.setdefault(name.lower(), []).append(value.strip(" \t"))
+            fields.setdefault(name.lower(), []).append(value.strip(" \t"))  # Django's cookies begin with " "
         fields.pop("transfer-encoding", None)  # the front end's, says the ASGI specification
         head: "dict[str, Any]" = {"statusCode": status}
         if self.is_from_load_balancer and self.has_multiple_values:
@@ -1375,9 +1361,7 @@ def _run_wsgi(
     """The head of a WSGI application's response, and then each part of the body when it is made."""
     head: "Optional[dict[str, Any]]" = None
     is_sent = False
-    # What the application gave to write(), which start_response() returns; kept until the
-    # application's iterator yields its next part.
-    written: "list[bytes]" = []
+    written: "list[bytes]" = []  # by write(), which start_response() returns; sent with the next part
 
     def start_response(status: str, headers: "list[tuple[str, str]]", exc_info: "Any" = None) -> "Any":
         nonlocal head
@@ -2635,8 +2619,7 @@ def _error_fields(error_type: str) -> str:
 
 
 def _document_bytes(document: "ErrorDocument") -> bytes:
-    """An error document as JSON in UTF-8."""
-    # backslashreplace writes a lone surrogate as JSON does: \udc80.
+    """An error document as JSON in UTF-8; backslashreplace writes a lone surrogate as JSON does."""
     return _to_json(document).encode("utf-8", "backslashreplace")
 
 
@@ -2803,8 +2786,7 @@ class _Connection:
         self.event_loop: "Any" = None
         self.is_usable = False
         self.socket_identity = b""  # Linux's cookie of `sock`: the function may put another in its place
-        # The last 202 to a post, byte for byte. The next one in the same second is the same, Date included.
-        self.usual_202 = b""
+        self.usual_202 = b""  # the last 202 to a post: the next in the same second is the same, Date included
         self.is_in_reply = False  # a reply has begun to come, and is not here as a whole
 
     def move_to(self, event_loop: "Any") -> None:
