@@ -169,7 +169,7 @@ class _Process:
         # at first: the function may have closed it since, and opened another file under its number.
         self.log_descriptor: "Optional[int]" = None
         self.log_identity: "Optional[tuple[int, int]]" = None
-        self.function_facts: "tuple[Optional[str], ...]" = ()  # what all contexts have in common; set after init
+        self.function_facts: "tuple[Optional[str], ...]" = ()  # what all contexts share; set after init
         # The context of the latest invocation, for log records of threads that have no context
         # variables of their own. It stays after the invocation's end, until the next begins. It is None
         # before the first, and where several invocations share the process.
@@ -3482,7 +3482,7 @@ class _WorkerClient(LambdaRuntimeClient):
         self.settle()
         if self.is_last:
             sys.exit(0)
-        # Where others share the process, `next` is asked five times in all before it fails, as by awslambdaric.
+        # Where others share the process, `next` is asked five times in all, as by awslambdaric.
         for pause in (0.1, 0.2, 0.4, 0.8, None):
             if _process.is_shared:
                 await self.connection.pass_turn()
@@ -3696,15 +3696,14 @@ class _Supervisor:
         return max(lateness.values()) > 10 * _GRACE
 
     def reap(self) -> None:
-        while True:
+        pid = 1
+        while pid:  # it is 0 when no more children have ended
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid in self.boards:
                 self.bury(pid, status)
-            elif not pid:
-                return
 
     def bury(self, pid: int, status: int) -> None:
         """Take leave of a worker that has ended, and start another in its place."""
