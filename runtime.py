@@ -575,7 +575,7 @@ def _mend_event_loop(event_loop: "Any") -> bool:
     event_loop._csock.detach()
     for connection in [client.connection for client in _process.clients]:
         if connection.sock is not None and connection._identify_socket() != connection.socket_identity:
-            connection.close()
+            connection.close()  # which leaves the descriptor alone: it is the function's by now
             connection.sock = _socket.socket()  # not connected: who waits for a reply gets an OSError
             connection.socket_identity = connection._identify_socket()
     event_loop._selector = type(lost)()
