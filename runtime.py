@@ -451,24 +451,36 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     _guard_self_pipe(event_loop)
     for client in clients:
         client.connection.move_to(event_loop)
-    results: "list[Any]" = []  # what the loops that have ended returned or raised
+    results: "list[Any]" = []  # what the first loop that has ended returned or raised
     is_over = False  # the event loop was stopped: what still runs on it cleans up, and nothing stops that
 
+    def stop_if_all_have_ended() -> None:
+        if not is_over and not any(coroutine.cr_frame for coroutine in coroutines):
+            event_loop.stop()
+
+    def close_waiting() -> None:
+        for client, coroutine in zip(clients, coroutines):
+            if client.invocation is None and not client.connection.has_received():
+                coroutine.close()
+        stop_if_all_have_ended()
+
     def note_end(result: "Any") -> None:
-        results.append(result)
+        # One is enough: a later one's traceback would keep the function's objects until print() is gone.
+        if not results:
+            results.append(result)
         if not (_process.is_ending or _process.is_forked_child):
             _process.is_ending = True
             if not isinstance(result, _ApiError):  # without the API another worker would fare no better
                 _tell_supervisor(_RETIRES)
-            for client, coroutine in zip(clients, coroutines):
-                # A loop that still waits for an event ends here; one whose event has begun to come serves it.
+            # A loop that still waits for an event ends; one that the API has given an event already serves it.
+            for client in clients:
                 if client.invocation is None and not client.connection.has_received():
-                    coroutine.close()
+                    client.connection.ask_no_more()
+            event_loop.call_later(1, close_waiting)  # if the API does not heed that
         if _process.is_forked_child:
             event_loop.stop()  # its other coroutines are copies of its parent's
-        elif not is_over:
-            if not any(coroutine.cr_frame for coroutine in coroutines):  # they have ended, or were closed
-                event_loop.stop()
+        else:
+            stop_if_all_have_ended()
 
     # On Managed Instances a worker watches deadlines itself if it has told that its handler is async.
     # Where a plain handler has returned something to await, the supervisor goes on watching them.
@@ -2860,6 +2872,14 @@ class _Connection:
                 raise
         return False
 
+    def ask_no_more(self) -> None:
+        """Half-close: the API learns that nobody waits any more, and what it has sent before that still arrives."""
+        self.is_usable = False
+        try:
+            self.sock.shutdown(_socket.SHUT_WR)
+        except (OSError, AttributeError):
+            pass
+
     def has_received(self) -> bool:
         """Whether a reply has begun to come."""
         if self.is_in_reply:
@@ -2925,7 +2945,7 @@ class _Connection:
                 data = b""
             if data:
                 break
-            if not is_reused:
+            if not is_reused or (_process.is_ending and not posted_to):
                 raise _ApiError("closed the connection without a reply")
             is_reused = False
         if data == self.usual_202:

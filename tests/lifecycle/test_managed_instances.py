@@ -617,6 +617,29 @@ async def handler(event, context):
             self.assertEqual(aws.invoke(None).json, second)
             self.assertEqual(aws.stderr, "")
 
+    def test_a_handler_that_exits_while_an_event_is_on_its_way(self):
+        """Nothing of it has come yet, but Lambda has given it to this process."""
+        def wire(fields, body):
+            sent.release()
+            go_on.wait(10)
+            yield head(200, {**fields, "Content-Length": len(body)}) + body
+
+        source = self.EXIT + "\nasync def stream(event, context):\n    yield str(await handler(event, context))\n"
+        for handler in "handler", "stream":
+            sent, go_on = threading.Semaphore(0), threading.Event()
+            with self.subTest(handler), processors(1), managed(source, 3, handler=f"function.{handler}") as aws:
+                aws.wait_for_next(3)
+                request_id = aws.send(wire=wire)
+                self.assertTrue(sent.acquire(timeout=10))
+                exits = aws.invoke("exit")
+                self.assertEqual(exits.error["errorType"], "SystemExit")
+                aws.wait_for(lambda aws=aws: len(printed(aws, "starts")) == 2)  # the process knows that it ends
+                go_on.set()
+                self.assertEqual(aws.answer(request_id).json, printed(aws, "starts")[0])
+                until_gone(printed(aws, "starts")[0])
+                aws.wait_for_next(3)
+                self.assertEqual(aws.stderr, "")
+
     def test_a_handler_that_exits_while_an_event_comes_in_parts(self):
         """Lambda has given the event to this process: who begins to receive it answers it. Who gets none does not ask again."""
         def wire(fields, body):
