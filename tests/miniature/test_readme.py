@@ -176,9 +176,13 @@ class Commands(unittest.TestCase):
 
     def test_a_timeout(self):
         (text,) = commands("sh timeout")
-        status, _, err = self.run_all(text)
+        lines = re.findall(r'(?m)^  File "/var/task(/hang\.py", .*)', TEXT)
+        for _ in range(5):  # on a busy machine the process may not get to tell it in the 100 ms that it has for that
+            status, _, err = self.run_all(text)
+            if all(line in err for line in lines):
+                break
         self.assertEqual(status, 2, err)
-        for line in re.findall(r'(?m)^  File "/var/task(/hang\.py", .*)', TEXT):
+        for line in lines:
             self.assertIn(line, err)
 
     def test_serve(self):
