@@ -128,7 +128,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls is a lost connection, and where there is none, fork()'s.
+        # With a client, an OSError of the runtime's own calls is a lost connection; without one, fork()'s.
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -178,12 +178,12 @@ class _Process:
         self.loop_identities: "list[Any]" = []  # what _identify() said of its descriptors at first
         self.clients: "list[LambdaRuntimeClient]" = []  # one for each invocation that it takes at a time
         self.is_shared = False  # several invocations share the process: async handlers on Managed Instances
-        self.is_ending = False  # what still runs is finished, and no more events are asked for
+        self.is_ending = False  # True: the invocations at hand are finished, and no more events asked for
         self.extension: "Optional[_Connection]" = None  # of the extension that has Lambda send SIGTERM
         # asyncio's selectors whose epoll the function has closed. They are never freed: that would close
         # what is open under their numbers by now.
         self.lost_selectors: "list[Any]" = []
-        self.asgi_handlers: "list[_AsgiHandler]" = []  # whose lifespan has started, and has to end with it
+        self.asgi_handlers: "list[_AsgiHandler]" = []  # whose lifespans have started; _run_loops() ends them
         self.board: "Optional[_Board]" = None  # of a worker on Managed Instances, which its supervisor reads
 
 
@@ -197,11 +197,11 @@ _current_context: "ContextVar[Optional[LambdaContext]]" = ContextVar("context", 
 
 # ---- Initialisation --------------------------------------------------------------------------
 
-# What a function imports stays: objects that the collector, with its threshold of 700, would look
-# through again and again while they are made, 8 % of the import of FastAPI and boto3; and all at once
-# in an invocation, 10 ms or more. So it runs seldom during init (of the 130,000 objects that those two
-# make, 500 are garbage), and then gc.freeze() takes what is there out of its sight. Objects are freed
-# as ever when their last reference goes.
+# What a function imports stays. With its threshold of 700 the collector would look through these objects
+# again and again while they are made, which takes 8 % of the import of FastAPI and boto3, and then through
+# all of them at once in an invocation, 10 ms or more. So it runs seldom during init (of the 130,000 objects
+# that those two make, 500 are garbage), and then gc.freeze() takes what is there out of its sight. Objects
+# are freed as ever when their last reference goes.
 _THRESHOLD_OF_INIT = 200_001  # if this is still set after init, the function has set none of its own
 
 
@@ -293,9 +293,9 @@ def _set_path(task_root: str) -> None:
 def _make_room(folders: "list[str]") -> None:
     """Let the function have a `runtime.py` or `runtime/` of its own in one of these folders.
 
-    A module or package takes the name over, but for a copy of this module: the handlers that another
-    one's asgi() makes are unknown to this one. A folder of modules without `__init__.py` is joined to
-    this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
+    A module or package takes the name over, unless it is a copy of this file: what the copy's asgi()
+    returns would not be an _AsgiHandler to this module. A folder of modules without `__init__.py` is
+    joined to this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
     """
     for folder in folders:
         spec = PathFinder.find_spec(__name__, [folder])
@@ -303,7 +303,7 @@ def _make_room(folders: "list[str]") -> None:
             try:
                 with open(spec.origin, "rb") as file:
                     if file.readline(99).startswith(b'"""A Python runtime for AWS Lambda, in one file'):
-                        continue  # in a zip that brings it along, while a layer's or an image's runs
+                        continue  # a copy in the function's zip; the one that runs is a layer's or an image's
             except OSError:
                 pass  # who imports it will see
             del sys.modules[__name__]
@@ -364,7 +364,7 @@ def _part_from_parent(event_loop: "Any") -> None:
     of_parent = len(selector.get_map())
 
     def go_on() -> None:
-        """The code that has forked has returned to the event loop, or awaits something."""
+        """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
         asyncio._set_running_loop(event_loop)  # which fork() has reset
         has_work = not all(handle.cancelled() for handle in (*event_loop._ready, *event_loop._scheduled))
         has_work = has_work or len(selector.get_map()) > of_parent or len(sys._current_frames()) > 1
@@ -373,8 +373,8 @@ def _part_from_parent(event_loop: "Any") -> None:
         event_loop.call_later(0.1, go_on)
 
     def handle_exception(event_loop: "Any", details: "dict[str, Any]") -> None:
-        # From 3.14 on a task ends its step with this RuntimeError, where fork() has reset the running loop.
-        # All else of the step has been done; what it has raised itself is the error's __context__.
+        # fork() resets the running loop, so that from 3.14 on asyncio raises a RuntimeError when the step
+        # of the task that has forked is over. What the step itself has raised is the error's __context__.
         exception: "Any" = details.get("exception")
         if "is not the running loop" not in str(exception):
             event_loop.default_exception_handler(details)
@@ -452,7 +452,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the first loop that has ended returned or raised
-    is_over = False  # the event loop was stopped: what still runs on it cleans up, and nothing stops that
+    is_over = False  # True at the end: the event loop runs once more, to clean up, and nothing stops that
 
     def stop_if_all_have_ended() -> None:
         if not is_over and not any(coroutine.cr_frame for coroutine in coroutines):
@@ -465,14 +465,14 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         stop_if_all_have_ended()
 
     def note_end(result: "Any") -> None:
-        # One is enough: a later one's traceback would keep the function's objects until print() is gone.
+        # Only the first: a later one's traceback would keep objects until their __del__ can print() no more.
         if not results:
             results.append(result)
         if not (_process.is_ending or _process.is_forked_child):
             _process.is_ending = True
             if not isinstance(result, _ApiError):  # without the API another worker would fare no better
                 _tell_supervisor(_RETIRES)
-            # A loop that still waits for an event ends; one that the API has given an event already serves it.
+            # A loop that still waits for its event ends; one to which an event is on its way serves it first.
             for client in clients:
                 if client.invocation is None and not client.connection.has_received():
                     client.connection.ask_no_more()
@@ -662,8 +662,8 @@ async def handle_event_request(
         except GeneratorExit:
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
-            # Without an answer, the task was cancelled before its first step, and this is its error. With
-            # one, the function has cancelled it when there was nothing left to await: the answer stands.
+            # If there is no answer, the task was cancelled before its first step: this error is posted. If
+            # there is one, the function cancelled the task when nothing was left to await: it stands.
             send_answer = send_answer or invocation.error(exception)
     await send_answer()
 
@@ -736,16 +736,16 @@ class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
-    `answer()` chooses among them. Each returns a function that sends the answer; of a stream, whose
-    chunks are sent by then, the end. handle_event_request() calls that function outside of the task.
-    It calls a method of the client, which an error tracker may have wrapped.
+    `answer()` chooses among them. Each returns a function that sends the answer; that of stream(),
+    which sends the chunks itself, sends the end. handle_event_request() calls it outside of the task.
+    The function calls a method of the client, which an error tracker may have wrapped.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
         self.client = client
         self.headers = headers
         self.event_body = event_body
-        # What handlers and logs see, and the URL of the answer; awslambdaric's parameters call it invoke_id.
+        # Handlers and logs see it, and the answer's URL has it; awslambdaric's parameters call it invoke_id.
         self.request_id = headers["lambda-runtime-aws-request-id"]
         self.invocation_id = headers.get("lambda-runtime-invocation-id")  # another id, to send back
         self.task: "Any" = None  # on an event loop: the one in which the function's code runs
@@ -774,7 +774,7 @@ class _Invocation:
         return int(deadline) if deadline.isdecimal() and len(deadline) < 16 else 0
 
     def take_event(self) -> "Any":
-        """The event, whose bytes are let go of: JSON, or bytes where the content type is another."""
+        """The event: parsed JSON, or bytes where the content type is another. `event_body` is emptied."""
         body, self.event_body = self.event_body, b""
         content_type = self.headers.get("content-type")
         if content_type is not None and content_type != "application/json":
@@ -1067,8 +1067,8 @@ class _HttpRequest:
     def make_scope(self) -> "dict[str, Any]":
         return {
             "type": "http",
-            # As uvicorn says it, though send() raises as from 2.4 on: told of 2.4, Starlette waits for that and
-            # no longer for http.disconnect, and a stream that has nothing to send outlives its client.
+            # 2.3 as in uvicorn, though send() raises after a hang-up, as 2.4 wants it. Told of 2.4, Starlette
+            # relies on that and not on http.disconnect: a stream with nothing to send outlives its client.
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": self.method,
@@ -1189,9 +1189,9 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # anyio keeps its threads, in which FastAPI calls what is not async, as long as the task that
-            # it takes for the event loop's main one: the one with a callback of uvloop's. Where there is
-            # none it takes that of the event, and each event would start a thread and lose its locals.
+            # FastAPI calls what is not async in threads of anyio's. They live as long as the task that anyio
+            # takes for the main one, which it knows by a callback of uvloop's. If no task has that, it takes
+            # the invocation's: each event would start a thread, and lose its thread-local values.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1212,7 +1212,7 @@ class _AsgiHandler:
                 has_begun = True
                 return {"type": "lifespan.startup"}
             if failure is not None and not started.done():
-                started.set_exception(failure)  # now: it waits for its shutdown, instead of returning
+                started.set_exception(failure)  # now: the application does not return, but waits for shutdown
             await self.ending.wait()
             return {"type": "lifespan.shutdown"}
 
@@ -1294,7 +1294,7 @@ class _AsgiExchange:
         over = asyncio.Event()  # set when the response is complete or cut off: receive() then disconnects
 
         def notice_hang_up() -> None:
-            """The socket can be read: Lambda has hung up, or it replies before the end and there is a byte."""
+            """The socket can be read: set `over` if Lambda has hung up; leave an early reply to end()."""
             connection.event_loop.remove_reader(connection.sock)
             try:
                 data = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
@@ -1604,8 +1604,8 @@ class _ImportHook:
     Some modules are changed when the function imports them, before the first line that uses them;
     to import them here would cost each cold start 15 ms.
 
-    What AWS's runtime has imported before the function comes from the interpreter, whatever lies
-    in the function's folder: there a `types.py` or `queue.py` is never found by that name.
+    What AWS's runtime has imported before the function comes from the interpreter here, too: under
+    neither is a `types.py` or `queue.py` in the function's folder found by that name.
 
     And `awslambdaric.lambda_context`, which functions import for a type annotation, is this
     module: its LambdaContext is what they get. `awslambdaric` and `awslambdaric.bootstrap`, where
@@ -1624,8 +1624,8 @@ class _ImportHook:
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
-            # 3.14's logging imports _colorize and that dataclasses, which looks into the module typing. So
-            # before a typing.py of the function's own is imported, _colorize is, as in AWS's runtime.
+            # 3.14's logging imports _colorize, which imports dataclasses, which looks into the module typing.
+            # So before a typing.py of the function's own is imported, _colorize is, as in AWS's runtime.
             found = PathFinder.find_spec(name)
             if found is not None and os.path.dirname(found.origin or "") not in self.interpreter_path:
                 import _colorize  # noqa: F401
@@ -1690,7 +1690,7 @@ def _prepare_for_children() -> None:
 # cold disk a read at random. The file begins with 56 bytes: its version, "lambda-modules-1"; Python's
 # magic number, filled up to 16 bytes; then, 8 bytes each and little-endian, the size of the file, the
 # time of modification that all sources had, and the size of the index. The index follows (below), and
-# behind it the code objects: marshalled each, with an 8-byte hash in front that its size counts in.
+# behind it the code objects: each is an 8-byte hash and the marshalled code, and its size is of both.
 
 
 def _import_from_one_file(folder: str) -> None:
@@ -1746,7 +1746,7 @@ def _import_from_one_file(folder: str) -> None:
         return marshal.loads(data[8:])
 
     def give_up(why: object) -> None:
-        """Use the file no more, and say so once: an index that was read and is empty has been given up."""
+        """Use the file no more. Say so once: the next call finds an index that was read and is empty."""
         if index or not code_starts_at:
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
@@ -1764,8 +1764,8 @@ def _import_from_one_file(folder: str) -> None:
                 give_up("is not of this folder")
                 return loader
         elif status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
-            # The source has been edited, not only unpacked without its time. What __pycache__ has of it is
-            # as old as `.modules`, and never checked; get_code() leaves it where path_stats() fails.
+            # The source was edited, not only unpacked without its time. Its file in __pycache__ is as old as
+            # `.modules` and never checked: SourceFileLoader.get_code() ignores it if path_stats() fails.
             loader.path_stats = refuse
             return loader
 
@@ -1921,9 +1921,9 @@ def _encode_around_strings(value: "Any") -> str:
     others: "dict[Any, Any]" = {}
     for key, item in value.items():
         if type(item) is str and len(item) > _LONG and _is_plain(item):
-            # Encoded with "" in its place, this ends in `"key": ""}`. Off come the "{", and the "}"
-            # with the closing quote; then the string itself goes in, and the quote. The first ", "
-            # becomes the "{" at the end.
+            # Encoded with "" for the string, this is `{..., "key": ""}`; [1:-2] makes that `..., "key": "`.
+            # The string itself and its closing quote follow. Each such part has a ", " in front; the
+            # first becomes "{" after the loop.
             others[key] = ""
             parts += (", ", "".join(_encode(others, 0))[1:-2], item, '"')
             others = {}
@@ -2309,7 +2309,7 @@ def _write_without_signals(
         return rest
     previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
-        # May raise what the handler of a signal raises that came just before, and has blocked them then.
+        # A signal that came just before has its handler run in here. If that raises, all are blocked already.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
         while rest and poll.poll(1000):
             rest = rest[_write_once(write, rest[:_PIPE_BUF]) :]  # so much does not block after poll()
@@ -2476,7 +2476,7 @@ def _is_our_own(exception: BaseException) -> bool:
 
     Python runs the function's signal handlers inside the runtime's system calls, so what the runtime
     catches may be an OSError that such a handler has raised. Its traceback then has a frame of the
-    function's, if not as its last: print() and sys.stdout are of this file as well.
+    function's. It need not be the last: the handler may have called print(), which is this file's.
     """
     if not issubclass(type(exception), OSError):
         return issubclass(type(exception), _ApiError)
@@ -2595,7 +2595,7 @@ def _judge_refusal(path: str, status: int, reply: "Buffer") -> None:
     problem = f"POST {path} was answered {status} {bytes(reply[:200])!r}"
     if status >= 500:  # "container error": the runtime has to exit promptly
         raise _ApiError(problem)
-    _note(problem)  # Lambda has told its caller, and goes on
+    _note(problem)  # Lambda itself has answered whoever invoked the function, and has more events
 
 
 def _run_blocking(coroutine: "Coroutine[Any, Any, Any]") -> "Any":
@@ -2769,8 +2769,8 @@ class _ResponseStream:
 # field names that the strict one has found sound before, and nothing else; _take_usual_body() a
 # body that has come with its head, as a whole. read_reply() and read_body() take whatever RFC
 # 9112 allows, and refuse the rest. Measured on a round trip of 30 us: with the strict one alone it
-# takes twice that, with one parser for both 6 us more. Recognising a 202 to a post by its bytes
-# saves 2.7 us more. The cheap look before each request, _can_be_reused(), saves 2 us.
+# takes twice that, with one parser for usual and other replies 6 us more. Recognising a 202 to a post
+# by its bytes saves 2.7 us more. The cheap look before each request, _can_be_reused(), saves 2 us.
 
 # A function may have set SIGPIPE to its default, which ends the process when the API hangs up.
 _NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
@@ -3518,7 +3518,7 @@ class _WorkerClient(LambdaRuntimeClient):
         self.invocation, self.began = invocation, _now()
         self.deadline = invocation.deadline_in_ms() / 1000
         if self.deadline <= self.began:
-            # It has come while another invocation blocked the event loop. Or an emulator sends small numbers.
+            # Another invocation blocked the event loop; more than an hour ago is an emulator's small number.
             self.deadline = self.began + _MARGIN if self.deadline > self.began - 3600 else _NEVER
         ids = f"{invocation.request_id}\n{invocation.invocation_id or ''}".encode("utf-8", "surrogateescape")
         board = self.board
@@ -3582,15 +3582,15 @@ class _DeadlineWatch:
             task.cancel()
         else:  # it has ignored that
             client.board.mark(client.place, _ABANDONED)
-            task._log_destroy_pending = False  # at the end of the process, as an ERROR
+            task._log_destroy_pending = False  # or asyncio logs an ERROR at the end of the process
             client.invocation = None
             self.abandon(client)
 
     def interrupt(self, signum: int, frame: object) -> None:
-        """SIGURG, sent by the supervisor when nobody seems to look: raise in what blocks the event loop.
+        """SIGURG, sent by the supervisor when look() seems blocked: raise in an overdue invocation that runs.
 
-        The process ends for it, when its other invocations have: nobody knows what was interrupted.
-        What blocks may also be another invocation, which has time left.
+        The process then ends, when its other invocations have: nobody knows what was interrupted.
+        If what runs and blocks look() is an invocation that has time left, it goes on.
         """
         import asyncio
 
@@ -3700,14 +3700,14 @@ class _Supervisor:
         """Whether a worker does not come to cancelling what is overdue, and SIGURG does not help.
 
         A worker that is not blocked cancels at the deadline, and abandons after the grace what has not
-        ended for that. So a slot that stays in one of the two states for longer shows that it is.
+        ended for that. So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked.
         """
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         # Another state by now: it has been answered meanwhile.
         if not any(late > waits.get(board.state(place), _NEVER) for place, late in lateness.items()):
             return False
-        # SIGURG comes first, and once more where the worker took it and something else blocks now. It has not
-        # helped when the grace after the last one is over, or ten times the grace after the deadline.
+        # SIGURG comes first, and again if the worker took it and is still blocked. It has not helped if it is
+        # not taken within _GRACE, if the same invocation blocks again, or if a deadline is 10 * _GRACE ago.
         if not board.memory[_Board._SIGURG_STATE]:
             board.memory[_Board._SIGURG_STATE], board.sigurg_at = 1, _now()
             os.kill(board.pid, _signal.SIGURG)
