@@ -23,7 +23,7 @@ from unittest import mock
 import package
 from dependencies import MAKE_A_WHEEL, built_here, complaint, settled
 from elf import Elf
-from miniature import REPO, Lambda
+from miniature import REPO, Lambda, until_asleep
 from root_fs import ENVIRONMENT, RootFS, enter, needs_chroot, unpack
 from test_one_file import pack
 
@@ -362,6 +362,7 @@ def handler(event, context):
         for number in signal.SIGINT, signal.SIGTERM:
             process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             (self.folder / "fifo").read_text()  # uv has begun
+            until_asleep(process.pid)  # and is waited for: in between, subprocess would not end it
             process.send_signal(number)
             self.assertEqual((process.communicate(timeout=30)[0], process.returncode), (b"", 128 + number))
             self.assertEqual((list((self.folder / "tmp").iterdir()), self.output.exists()), ([], False))
