@@ -77,12 +77,13 @@ serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=
 	@cd $(caller) && MAKE_PID=$$PPID exec "$$PYTHON" $(here)/tests/miniature serve $(function) $(if $(HANDLER)$(filter HANDLER,$(GIVEN)),"$$HANDLER")
 
 # The rooms of tests/ that `make test` enters, two more at a time than there are processors, since they wait for two fifths of their time:
-# the longest first, so that none is left alone at the end; lifecycle waits for three quarters.
+# the longest first, so that none is left alone at the end; lifecycle waits for three quarters. In CI as many as there are processors:
+# no process is then late for want of one, as for the 100 ms in which it has to say where it hangs.
 ROOMS := handlers deploy lifecycle miniature protocol
 .PHONY: $(ROOMS:%=test-%)
 PYTHONFLAGS ?=
 test:  ## the tests: standard library only, no network, 52 s on two processors; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
-	@$(MAKE) -f $(here)/Makefile -s -k -j$$(($$(getconf _NPROCESSORS_ONLN) + 2)) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
+	@$(MAKE) -f $(here)/Makefile -s -k -j$$(($$(getconf _NPROCESSORS_ONLN)$(if $(CI),, + 2))) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
 $(ROOMS:%=test-%):
 	@cd $(here)/tests && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover $(if $(CI),-v )-s $(@:test-%=%)
