@@ -156,7 +156,7 @@ compare:  ## AWS's runtime and this one on your account, ten cold starts and a h
 conformance:  ## beside awslambdaric and under two emulators, from PyPI; TESTS=test_emulator for some
 	@cd $(here) && exec "$$PYTHON" tests/conformance/run.py $$TESTS
 
-bench:  ## beside awslambdaric and a bare loop, in ten minutes, and tests/bench/bench.svg: PYTHON=python3.13, ONLY="cold warm" for single groups
+bench:  ## beside awslambdaric and a bare loop, in five minutes, and tests/bench/bench.svg: PYTHON=python3.13, ONLY="cold warm" for single groups
 	@cd $(here) && "$$PYTHON" tests/bench/bench.py $$ONLY && exec "$$PYTHON" tests/bench/picture.py
 
 clean:  ## remove this Makefile's build/ and dist/, not the caller's

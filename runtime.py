@@ -458,9 +458,13 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         if not is_over and not any(coroutine.cr_frame for coroutine in coroutines):
             event_loop.stop()
 
+    def waits(client: "LambdaRuntimeClient") -> bool:
+        """Whether it waits for an event of which nothing has come."""
+        return client.invocation is None and not client.connection.has_received()
+
     def close_waiting() -> None:
         for client, coroutine in zip(clients, coroutines):
-            if client.invocation is None and not client.connection.has_received():
+            if waits(client):
                 coroutine.close()
         stop_if_all_have_ended()
 
@@ -473,9 +477,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             if not isinstance(result, _ApiError):  # without the API another worker would fare no better
                 _tell_supervisor(_RETIRES)
             # A loop that still waits for its event ends; one to which an event is on its way serves it first.
-            for client in clients:
-                if client.invocation is None and not client.connection.has_received():
-                    client.connection.ask_no_more()
+            for client in filter(waits, clients):
+                client.connection.ask_no_more()
             event_loop.call_later(1, close_waiting)  # if the API does not heed that
         if _process.is_forked_child:
             event_loop.stop()  # its other coroutines are copies of its parent's

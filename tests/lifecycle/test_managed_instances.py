@@ -17,6 +17,7 @@ import unittest
 
 from miniature import (
     FUNCTION_PYTHON,
+    FUNCTION_VERSION,
     REPO,
     Fault,
     Lambda,
@@ -282,7 +283,7 @@ class Log(unittest.TestCase):
                 aws.invoke(None)
                 self.assertIn(f"runtime: _LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET={path}: Resource temporarily unavailable\n", aws.stderr)
 
-    @unittest.skipUnless(hasattr(sys.flags, "thread_inherit_context"), "this Python's threads inherit no context: 3.14's do")
+    @unittest.skipIf(FUNCTION_VERSION < (3, 14), "this Python's threads inherit no context: 3.14's do")
     def test_the_id_in_threads_that_inherit_a_context(self):
         source = """
 import concurrent.futures, logging
