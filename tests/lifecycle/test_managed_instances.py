@@ -618,6 +618,28 @@ async def handler(event, context):
             self.assertEqual(aws.invoke(None).json, second)
             self.assertEqual(aws.stderr, "")
 
+    def test_a_handler_that_exits_beside_one_that_takes_long(self):
+        """It has all the time it wants. A next that the Runtime API does not let go of has a second."""
+        def wire(fields, body):
+            sent.set()
+            go_on.wait(30)
+            yield b""
+
+        sent, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        source = self.EXIT.replace("await asyncio.to_thread(wait)", "print('waits:', os.getpid())\n        await asyncio.sleep(1.5)")
+        with processors(1), managed(source, 3) as aws:
+            aws.wait_for_next(3)
+            aws.send(wire=wire)
+            self.assertTrue(sent.wait(10))
+            neighbour = aws.send(WAIT)
+            aws.wait_for(lambda: printed(aws, "waits"))
+            self.assertEqual(aws.invoke("exit").json["errorType"], "SystemExit")
+            first = printed(aws, "starts")[0]
+            self.assertEqual(aws.answer(neighbour).json, first)
+            until_gone(first)
+            go_on.set()
+
     def test_a_handler_that_exits_while_an_event_is_on_its_way(self):
         """Nothing of it has come yet, but Lambda has given it to this process."""
         def wire(fields, body):
