@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import re
 import selectors
 import shlex
 import shutil
@@ -59,6 +60,18 @@ print(*sys.version_info[:2], int(has_cookies))
 """
     *FUNCTION_VERSION, has_cookies = map(int, subprocess.check_output([FUNCTION_PYTHON, "-c", program]).split())
     FUNCTION_VERSION = tuple(FUNCTION_VERSION)
+
+
+# In Python's development mode asyncio logs each step of more than 0.1 s. It says how busy the machine is, not what the
+# function prints.
+SLOW_STEP = re.compile(
+    r'(?:\[WARNING\]\t[^\t\n]*\t[^\t\n]*\t|\{[^\n]*")?Executing <[^\n]*> took \d+\.\d+ seconds(?:"[^\n]*)?(?:\n|\Z)'
+)
+
+
+def text_of(data, errors="backslashreplace"):
+    text = data.decode("utf-8", errors)
+    return SLOW_STEP.sub("", text) if sys.flags.dev_mode and "Executing <" in text else text
 
 
 OURS = "miniature-"  # how the folder begins that a Lambda has among the temporary ones
@@ -262,7 +275,7 @@ class Lambda(Api):
         self.drain()
         n = self.nth[request_id]
         end = self.began[n + 1] if n + 1 < len(self.began) else None
-        return self.printed[self.began[n] : end].decode("utf-8", "backslashreplace")
+        return text_of(self.printed[self.began[n] : end])
 
     def received(self, request, data):
         if self.echo:
@@ -311,11 +324,11 @@ class Lambda(Api):
     @property
     def log(self):
         """All on stdout so far."""
-        return self.log_bytes.decode("utf-8", "backslashreplace")
+        return text_of(self.log_bytes)
 
     @property
     def stderr(self):
-        return self.collect(self.error).decode("utf-8", "backslashreplace")
+        return text_of(self.collect(self.error))
 
     @property
     def frames(self):
@@ -325,7 +338,9 @@ class Lambda(Api):
             kind, length, stamp = struct.unpack_from(">IIQ", data, at)
             if at + 16 + length > len(data):
                 break
-            frames.append((kind, stamp, data[at + 16 : at + 16 + length].decode("utf-8")))
+            message = text_of(data[at + 16 : at + 16 + length], "strict")
+            if message or not length:
+                frames.append((kind, stamp, message))
             at += 16 + length
         return frames
 
@@ -333,7 +348,7 @@ class Lambda(Api):
     def worker_logs(self):
         """What came over each connection to the provider socket, oldest connection first."""
         self.drain()
-        return [source.data.decode("utf-8", "backslashreplace") for source in self.workers]
+        return [text_of(source.data) for source in self.workers]
 
     def circumstances(self):
         state = "runs" if self.status is None else f"ended with status {self.status}"
