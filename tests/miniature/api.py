@@ -374,6 +374,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 invocation = api.pending.popleft()
                 api.sending(invocation)
                 api.delivered[invocation.request_id] = time.monotonic()
+                deadline = time.time() + api.timeout  # here: who sees it delivered may change the timeout for the next
                 request.status, request.request_id = 200, invocation.request_id
             else:
                 request.status = fault.status
@@ -385,7 +386,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         fields = {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": int((time.time() + api.timeout) * 1000),
+            "Lambda-Runtime-Deadline-Ms": int(deadline * 1000),
             "Lambda-Runtime-Invoked-Function-Arn": api.arn,
             "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Parent=53995c3f42cd8ad8;Sampled=1",
         }
