@@ -3658,7 +3658,7 @@ class _Supervisor:
     def hear(self, board: _Board) -> bytes:
         """What a worker has told so far. The first that is ready, or one that retires, has others started."""
         told = board.told()
-        if told and not self.ready:
+        if not self.ready and told[:1] in (_ASYNC_READY, _PLAIN_READY):
             self.ready = told[:1]
             count = self.slots if self.ready == _PLAIN_READY else self.processors
             for index in range(1, count):

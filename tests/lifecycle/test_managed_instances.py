@@ -518,6 +518,13 @@ def handler(event, context):
             self.assertRegex(aws.log, r"\A\[ERROR\] FileNotFoundError: .*no more.*\n\Z")
             self.assertEqual(aws.stderr, "")
 
+    def test_there_is_no_api(self):
+        """The first worker says so, and the parent starts no other."""
+        with managed(PLAIN, 4, env={"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}) as aws:
+            self.assertEqual(aws.wait(), 1)
+            said = "".join(aws.worker_logs + [aws.stderr])
+            self.assertRegex(said, r"\Aruntime: AWS_LAMBDA_RUNTIME_API=127\.0\.0\.1:1: cannot connect: .*\n\Z")
+
     def test_the_api_is_gone(self):
         """A line from each process that notices, no traceback, and the parent ends."""
         with processors(1), managed(ASYNC, 4) as aws:
