@@ -128,7 +128,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # With a client, an OSError of the runtime's own calls is a lost connection; without one, fork()'s.
+        # An OSError of the runtime's own calls is a lost connection, or fork()'s as long as no client is made.
+        # issubclass(): the reason is told in post_error().
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -149,9 +150,9 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
 
     # sys.exit() waits for threads that the function has left running. Lambda does not: after a
     # second the process ends all the same. Once the threads are waited for, sys.exit() runs the
-    # atexit functions, the one registered last first. Ours is that one and cancels the alarm: the
-    # others may take longer, as an error tracker's does, and an alarm while the interpreter takes
-    # itself apart would kill the process.
+    # atexit functions. Ours, registered last, is run first and cancels the alarm, so that the others
+    # may take longer, as an error tracker's does. And an alarm while the interpreter takes itself
+    # apart would kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
@@ -224,7 +225,7 @@ def _serve(
     gc.set_threshold(_THRESHOLD_OF_INIT, *thresholds[1:])
     try:
         limit = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY")
-        if limit and _process.board is None:  # with a number _live() would have made this process a worker
+        if limit and _process.board is None:  # had it been a number, this process would be a worker
             message = f"AWS_LAMBDA_MAX_CONCURRENCY is {limit!r}: it has to be a whole number, at least 1"
             raise _Fault("Runtime.InvalidConcurrency", message)
         handler = find_handler()
@@ -353,7 +354,7 @@ def _part_from_parent(event_loop: "Any") -> None:
     _signal.set_wakeup_fd(-1)  # else the parent's event loop would run its handler of the child's signals
     selector: "Any" = getattr(event_loop, "_selector", None)
     if event_loop.is_closed() or not hasattr(selector, "fileno"):
-        return  # it is another's loop, or one that polls without an epoll
+        return  # the event loop is closed, or another library's, or polls without an epoll
     import asyncio
     import select
 
@@ -361,13 +362,14 @@ def _part_from_parent(event_loop: "Any") -> None:
         os.dup2(epoll.fileno(), selector.fileno(), inheritable=False)
     for handle in (*event_loop._ready, *event_loop._scheduled):
         handle.cancel()
-    of_parent = len(selector.get_map())
+    registered_by_parent = len(selector.get_map())
 
     def go_on() -> None:
         """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
         asyncio._set_running_loop(event_loop)  # which fork() has reset
         has_work = not all(handle.cancelled() for handle in (*event_loop._ready, *event_loop._scheduled))
-        has_work = has_work or len(selector.get_map()) > of_parent or len(sys._current_frames()) > 1
+        has_work = has_work or len(selector.get_map()) > registered_by_parent
+        has_work = has_work or len(sys._current_frames()) > 1
         if not has_work:
             _end_in_child(_FAILED, "waits for what only its parent has")
         event_loop.call_later(0.1, go_on)
@@ -404,7 +406,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
             try:
                 await handle_event_request(client, request_handler, invocation)
             except _ApiError as exception:
-                client.settle()  # the answer could not be posted, and there will be no other
+                client.settle()  # off the board of Managed Instances: no other answer will be tried
                 if not _process.is_shared:
                     raise
                 _note(f"Runtime API: {exception}")  # the others in this process are not to suffer for it
@@ -666,7 +668,7 @@ async def handle_event_request(
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
             # If there is no answer, the task was cancelled before its first step: this error is posted. If
-            # there is one, the function cancelled the task when nothing was left to await: it stands.
+            # there is one, the function cancelled the task when nothing was left to await: the answer stands.
             send_answer = send_answer or invocation.error(exception)
     await send_answer()
 
@@ -705,7 +707,7 @@ async def _show_failure(
     to wrap, for the same event and context, that only raises the failure.
     """
     if issubclass(type(failure), (_Fault, _ApiError)):
-        return  # no wrapper sees those of a plain handler either
+        return  # where a plain handler returns what is no JSON, no wrapper sees that error either
 
     def raise_failure(event: "Any", context: "LambdaContext") -> "NoReturn":
         raise failure
@@ -741,7 +743,7 @@ class _Invocation:
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
     `answer()` chooses among them. Each returns a function that sends the answer; that of stream(),
     which sends the chunks itself, sends the end. handle_event_request() calls it outside of the task.
-    The function calls a method of the client, which an error tracker may have wrapped.
+    That function calls a method of the client, which an error tracker may have wrapped.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -772,7 +774,10 @@ class _Invocation:
         )
 
     def deadline_in_ms(self) -> int:
-        """When Lambda ends the invocation, as Unix time in milliseconds; 0 if it did not say."""
+        """When Lambda ends the invocation, as Unix time in milliseconds; 0 if it did not say.
+
+        A number of 16 digits or more is no such time, and could be too large for a float.
+        """
         deadline = self.headers.get("lambda-runtime-deadline-ms", "")
         return int(deadline) if deadline.isdecimal() and len(deadline) < 16 else 0
 
@@ -845,7 +850,7 @@ class _Invocation:
             raise exception  # not the function's: the process ends
         is_exit = issubclass(type(exception), SystemExit)
         if not (is_exit and _process.is_forked_child):  # the usual end of a child
-            if seconds := self.client.seconds_if_overdue():
+            if seconds := self.client.seconds_if_overdue():  # on Managed Instances: cancelled at its deadline
                 document, xray_cause = _describe_loss(self.request_id, seconds)
             else:
                 document, xray_cause = _log_exception(exception, self.request_id)
@@ -855,7 +860,7 @@ class _Invocation:
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
             if is_exit:
-                self.client.settle()  # else the next call of wait_next_invocation() does so
+                self.client.settle()  # the process ends, without another wait_next_invocation(), which does so else
         if is_exit:
             raise exception
 
@@ -1034,7 +1039,7 @@ class _HttpRequest:
         is_base64 = event.get("isBase64Encoded")
         self.body = a2b_base64(body) if is_base64 else body.encode("utf-8", "surrogatepass")
         if self.body:  # REST APIs do not tell its length, without which a WSGI application reads nothing
-            self._replace_header("transfer-encoding")
+            self._replace_header("transfer-encoding")  # by none: the body is no longer in chunks
             self._replace_header("content-length", str(len(self.body)))
         fields = dict(self.headers)
         if self.is_from_load_balancer:  # it has added the address that it saw, and perhaps the port
@@ -1045,8 +1050,8 @@ class _HttpRequest:
         self.scheme = "http" if fields.get("x-forwarded-proto") == "http" else "https"
         domain = request_context.get("domainName") or ""
         host, _, port = (fields.get("host") or domain or "localhost").rpartition(":")  # PEP 3333: never empty
-        if not port.isdecimal():
-            host, port = f"{host}:{port}" if host else port, fields.get("x-forwarded-port", "")
+        if not port.isdecimal():  # no port is there: all of it is the host
+            host, port = (f"{host}:{port}" if host else port), fields.get("x-forwarded-port", "")
         default = 80 if self.scheme == "http" else 443
         self.server = (host, int(port) if port.isdecimal() else default)
         self.is_streamed = ".lambda-url." in domain if streaming is None else streaming
@@ -1192,9 +1197,9 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # FastAPI calls what is not async in threads of anyio's. They live as long as the task that anyio
-            # takes for the main one, which it knows by a callback of uvloop's. If no task has that, it takes
-            # the invocation's: each event would start a thread, and lose its thread-local values.
+            # FastAPI calls what is not async in threads of anyio's, which ends them with the task that it
+            # takes for the main one: that with a callback of uvloop's, or else the invocation's. So the
+            # lifespan gets one. Else each event would start a thread, and lose its thread-local values.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1237,8 +1242,8 @@ class _AsgiHandler:
         try:
             await self.app({"type": "lifespan", "asgi": version, "state": self.state}, receive, send)
         except Exception as exception:
-            # To raise before startup is complete, and without telling that it failed, means by the ASGI
-            # specification that the application supports no lifespan.
+            # An exception before startup is complete, where none was told to have failed, is no failure: by
+            # the ASGI specification it says that the application supports no lifespan. Any other is one.
             if failure is not None or started.done():
                 failure = exception
         finally:
@@ -1297,7 +1302,7 @@ class _AsgiExchange:
         over = asyncio.Event()  # set when the response is complete or cut off: receive() then disconnects
 
         def notice_hang_up() -> None:
-            """The socket can be read: set `over` if Lambda has hung up; leave an early reply to end()."""
+            """The socket can be read: set `over` if Lambda has hung up; leave an early reply to stream.end()."""
             connection.event_loop.remove_reader(connection.sock)
             try:
                 data = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
@@ -1607,8 +1612,8 @@ class _ImportHook:
     Some modules are changed when the function imports them, before the first line that uses them;
     to import them here would cost each cold start 15 ms.
 
-    What AWS's runtime has imported before the function comes from the interpreter here, too: under
-    neither is a `types.py` or `queue.py` in the function's folder found by that name.
+    Modules that AWS's runtime has imported before the function come from the interpreter here as
+    well: a `types.py` or `queue.py` in the function's folder is ignored by both.
 
     And `awslambdaric.lambda_context`, which functions import for a type annotation, is this
     module: its LambdaContext is what they get. `awslambdaric` and `awslambdaric.bootstrap`, where
@@ -1693,7 +1698,7 @@ def _prepare_for_children() -> None:
 # cold disk a read at random. The file begins with 56 bytes: its version, "lambda-modules-1"; Python's
 # magic number, filled up to 16 bytes; then, 8 bytes each and little-endian, the size of the file, the
 # time of modification that all sources had, and the size of the index. The index follows (below), and
-# behind it the code objects: each is an 8-byte hash and the marshalled code, and its size is of both.
+# behind it the code objects: each is an 8-byte hash and the marshalled code, and the index counts both.
 
 
 def _import_from_one_file(folder: str) -> None:
@@ -1723,7 +1728,7 @@ def _import_from_one_file(folder: str) -> None:
         try:
             nonlocal reads
             reads += 1
-            if reads == (48 if "os.py" in index else 8):
+            if reads == (48 if "os.py" in index else 8):  # the standard library's has os.py
                 read_ahead(descriptor)
             return os.pread(descriptor, size, offset)
         finally:
@@ -1767,8 +1772,9 @@ def _import_from_one_file(folder: str) -> None:
                 give_up("is not of this folder")
                 return loader
         elif status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
-            # The source was edited, not only unpacked without its time. Its file in __pycache__ is as old as
-            # `.modules` and never checked: SourceFileLoader.get_code() ignores it if path_stats() fails.
+            # The source was edited, not only unpacked without its time. Its file in __pycache__ was made with
+            # `.modules`, as one that Python does not compare with the source: so Python would run the old
+            # code, if SourceFileLoader.get_code() did not ignore that file where path_stats() fails.
             loader.path_stats = refuse
             return loader
 
@@ -2180,7 +2186,7 @@ def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
         status = os.fstat(descriptor)
     except OSError as exception:
         if not _is_our_own(exception):
-            raise
+            raise  # a signal handler of the function's has raised it, here and wherever this line stands
         return None
     return status.st_dev, status.st_ino
 
@@ -2312,7 +2318,8 @@ def _write_without_signals(
         return rest
     previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
-        # A signal that came just before has its handler run in here. If that raises, all are blocked already.
+        # Inside the `try`: this call runs the handler of a signal that came just before it. All signals are
+        # blocked by then, and the handler may raise.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
         while rest and poll.poll(1000):
             rest = rest[_write_once(write, rest[:_PIPE_BUF]) :]  # so much does not block after poll()
@@ -2390,10 +2397,10 @@ def _set_up_logging() -> None:
         def filter(self, record: "Any") -> "Any":
             context = _current_context.get()
             if threads_inherit and context is not None:
-                # A thread inherits the context of the invocation in which it is started. A pool's threads
-                # serve later ones, too, and by then that invocation may have ended.
-                inherited = getattr(threading.current_thread(), "_context", None)
-                if inherited is not None and inherited.get(_current_context) is context:
+                # A thread inherits the context variables of the invocation in which it is started. A pool's
+                # threads serve later ones, too, when that one may have ended: then the process's latest counts.
+                variables = getattr(threading.current_thread(), "_context", None)
+                if variables is not None and variables.get(_current_context) is context:
                     context = None
             context = context or _process.context
             record.aws_request_id = context.aws_request_id if context else ""
@@ -2493,8 +2500,8 @@ class LambdaRuntimeClient:
     """The calls of the Runtime API, on one connection: one invocation at a time.
 
     The class, its methods and their parameters bear the names of awslambdaric's, where error
-    trackers find and wrap them. Those of the loop return awaitables. On a connection without an
-    event loop these never suspend.
+    trackers find and wrap them. Those that the loop calls return awaitables. On a connection without
+    an event loop these never suspend.
     """
 
     # invocation, settle() and seconds_if_overdue() do nothing here. _WorkerClient, that of Managed Instances,
@@ -2696,7 +2703,7 @@ class _ResponseStream:
             sent = self.connection.sock.send(chunk, _NO_SIGNAL)
         except BaseException as exception:
             if self.connection.event_loop is not None and type(exception) is BlockingIOError:
-                return chunk
+                return chunk  # nothing was sent; from a socket that blocks it would be a signal handler's
             self._cut_off(exception)
         return chunk[sent:]
 
@@ -2779,7 +2786,7 @@ class _ResponseStream:
 _NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
 # Linux's socket options that the module _socket does not name, for getsockopt(SOL_SOCKET).
 _SOL_SOCKET = _socket.SOL_SOCKET
-_SO_MEMINFO = 55  # its first four bytes: the memory that received bytes take which nobody has read
+_SO_MEMINFO = 55  # its first four bytes: the memory held by received bytes that are not read yet
 _SO_COOKIE = 57  # eight bytes that no other socket has, ever
 _NOTHING_RECEIVED = bytes(4)
 
@@ -2897,8 +2904,8 @@ class _Connection:
 
         Two socket options are read, 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to
         4. The cookie shows whether the function has closed our descriptor, or opened a file of its own
-        under the number; where `has_function_run` is False its handler cannot have, and the cookie is
-        not read. The memory shows whether bytes came unasked.
+        under the number. Where `has_function_run` is False, no code ran that could have done so, and the
+        cookie is not read. The memory shows whether bytes came unasked.
         """
         if not self.is_usable:
             return False
@@ -2925,7 +2932,7 @@ class _Connection:
         """
         # Without an event loop, the GET for the next invocation comes right after the post of an answer,
         # and no code of the function's has run in between, save that of threads. The first GET comes after
-        # the function's import instead; no post has set `usual_202` by then.
+        # the function's import instead: it is the one that finds `usual_202` empty, which a post sets.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -2948,7 +2955,7 @@ class _Connection:
                 data = b""
             if data:
                 break
-            if not is_reused or (_process.is_ending and not posted_to):
+            if not is_reused or (_process.is_ending and not posted_to):  # it ends as ask_no_more() wants
                 raise _ApiError("closed the connection without a reply")
             is_reused = False
         if data == self.usual_202:
@@ -3299,8 +3306,8 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
             connection.close()
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
-        # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. A
-        # plain handler runs without one, so this one is run for as long as the callback may take.
+        # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. Under
+        # a plain handler none runs: so SIGTERM runs the one here, for as long as the callback may take.
         event_loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
@@ -3314,8 +3321,8 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
 def _register_extension(connection: _Connection) -> None:
     """Register an internal extension without events. Raises _ApiError.
 
-    Init ends only when each extension has asked for its next event. This one never gets
-    a reply, so the connection stays open for as long as the process lives.
+    Init ends only when each extension has asked for its next event. The request of one
+    without events gets no reply, so the connection stays open for as long as the process lives.
     """
     path, body = f"{_EXTENSION}/register", b'{"events": []}'
     fields = "Lambda-Extension-Name: python-runtime\r\nContent-Type: application/json\r\n"
@@ -3449,8 +3456,8 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
-    # The byte behind the news: 1, SIGURG has been sent and the worker has not taken it; 2, the invocation
-    # that it has interrupted blocks the event loop again.
+    # Where the byte behind the news is, which says how SIGURG fares. 0: none is under way. 1: one was sent,
+    # and the worker has not taken it. 2: it was taken, by an invocation that one had interrupted before.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
@@ -3521,7 +3528,8 @@ class _WorkerClient(LambdaRuntimeClient):
         self.invocation, self.began = invocation, _now()
         self.deadline = invocation.deadline_in_ms() / 1000
         if self.deadline <= self.began:
-            # Another invocation blocked the event loop; more than an hour ago is an emulator's small number.
+            # It has passed. If less than an hour ago, another invocation has blocked the event loop, and this
+            # one is given _MARGIN. If more, an emulator has sent a small number: there is no deadline.
             self.deadline = self.began + _MARGIN if self.deadline > self.began - 3600 else _NEVER
         ids = f"{invocation.request_id}\n{invocation.invocation_id or ''}".encode("utf-8", "surrogateescape")
         board = self.board
@@ -3602,7 +3610,7 @@ class _DeadlineWatch:
         request_id = getattr(_current_context.get(), "aws_request_id", None)
         for client in self.clients:
             if client.next_look <= _now() and client.invocation.request_id == request_id:
-                if client.is_last:
+                if client.is_last:  # interrupted before, and it blocks again
                     memory[_Board._SIGURG_STATE] = 2
                 client.board.mark(client.place, _OVERDUE)
                 client.next_look, client.is_last = _now() + _GRACE, True
@@ -3656,7 +3664,7 @@ class _Supervisor:
         self.boards[board.pid] = board
 
     def hear(self, board: _Board) -> bytes:
-        """What a worker has told so far. The first that is ready, or one that retires, has others started."""
+        """What a worker has told so far. When the first is ready, the others are started."""
         told = board.told()
         if not self.ready and told[:1] in (_ASYNC_READY, _PLAIN_READY):
             self.ready = told[:1]
@@ -3675,7 +3683,7 @@ class _Supervisor:
         return told
 
     def look_at(self, board: _Board) -> float:
-        """Hear a worker, and keep its deadlines; return the seconds until the next look."""
+        """Hear a worker, end it if an invocation is past its deadline; return the seconds until the next look."""
         self.hear(board)
         now = _now()
         if board.sigterm_at < _NEVER:
@@ -3704,6 +3712,7 @@ class _Supervisor:
 
         A worker that is not blocked cancels at the deadline, and abandons after the grace what has not
         ended for that. So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked.
+        _OVERDUE has two graces: an invocation that SIGURG has interrupted late begins another.
         """
         waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         # Another state by now: it has been answered meanwhile.
@@ -3840,7 +3849,7 @@ def _tell_supervisor(news: bytes) -> None:
     if board is not None and not _process.is_forked_child:
         board.memory[len(board.told())] = news[0]
         try:
-            os.kill(board.supervisor, _signal.SIGCHLD)  # which wakes it up, and means nothing to others
+            os.kill(board.supervisor, _signal.SIGCHLD)  # wakes it up; other programs ignore it
         except ProcessLookupError:
             pass  # it has gone; the Runtime API will tell
 
