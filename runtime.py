@@ -1317,8 +1317,8 @@ class _AsgiExchange:
                     if not stream.has_begun:
                         await stream.write(_response_json(self.head), is_metadata=True)
                         connection.event_loop.add_reader(connection.sock, notice_hang_up)
-                    if data:
-                        await stream.write(data)
+                    if (writing := stream.write_now(data)) is not None:
+                        await writing
                 except _StreamCutOff as cut_off:
                     over.set()
                     raise OSError("Lambda has hung up: nobody reads the response") from cut_off
