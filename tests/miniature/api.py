@@ -249,7 +249,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def reply(self, status, document=None, fault=None, **headers):
         """Send an answer, in one write."""
-        body = b"" if document is None else json.dumps(document).encode()
+        body = b"" if document is None or status == 204 else json.dumps(document).encode()
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if status != 204:
             fields.update({"Content-Type": "application/json", "Content-Length": len(body)})
