@@ -41,6 +41,8 @@ REQUEST_LIMIT = 6 * 1024 * 1024  # bytes of an event that somebody waits for
 EVENT_LIMIT = 1024 * 1024  # of one that nobody waits for
 FRAME = 1 << 20  # bytes of a response in one event-stream frame, at most: botocore refuses 24 MB
 MODES = ("BUFFERED", "RESPONSE_STREAM")
+BODILESS = (204, 304)  # answers that end with their head, whatever it says (RFC 9112, 6.3); the function's cannot be 1xx
+LEAVING = 1  # seconds that a function has to end a stream of which the client has had all that it gets
 
 
 # ---- the command
@@ -228,11 +230,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def respond(self, status, headers, body):
         """An answer that is here as a whole. headers: a dict, or a list of (name, value) for those that come twice."""
         self.begin(status, headers)
-        if status >= 200 and status not in (204, 304):
+        if status not in BODILESS:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD" and status not in (204, 304):
+        if self.has_body(status):
             self.wfile.write(body)
+
+    def has_body(self, status):
+        return self.command != "HEAD" and status not in BODILESS
 
     def begin(self, status, headers):
         self.send_response_only(status)
@@ -248,22 +253,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answer: what the function has posted. The Runtime API hangs up on it when the client leaves, though nothing comes that
         would have to be written to the client.
         """
-        if answer and answer.streaming:
+        if answer and answer.streaming and status not in BODILESS:
             threading.Thread(target=self.wait_for_client, args=(answer,), daemon=True).start()
-        chunked = self.request_version != "HTTP/1.0"
-        self.close_connection = self.close_connection or not chunked
+        self.close_connection = self.close_connection or self.request_version == "HTTP/1.0"
+        chunked = self.request_version != "HTTP/1.0" and status not in BODILESS
         self.begin(status, [*headers, ("Transfer-Encoding", "chunked")] if chunked else headers)
         self.end_headers()
-        for piece in pieces:
-            if piece and self.command != "HEAD":
+        for piece in pieces:  # where there is no body as well: the function goes on to its end
+            if piece and self.has_body(status):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        if chunked and self.command != "HEAD":
+        if chunked and self.has_body(status):
             self.wfile.write(b"0\r\n\r\n")
 
     def wait_for_client(self, answer):
         with contextlib.suppress(OSError):
             if self.connection.recv(1, socket.MSG_PEEK):
                 return  # its next request
+        if self.command == "HEAD":  # it has had its answer, and that it leaves is no news
+            with contextlib.suppress(AssertionError):
+                answer.wait(LEAVING)
         if not answer.done:
             answer.hang_up()
 

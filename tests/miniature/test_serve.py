@@ -365,6 +365,7 @@ class Url(unittest.TestCase):
                 ({"statusCode": 200, "body": "/w==", "isBase64Encoded": True}, 200, "application/json", b"\xff"),
                 ({"statusCode": 200, "body": {}}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": "x"}, 502, "text/plain", b"Internal Server Error"),
+                ({"statusCode": 100}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "headers": {"a": "b\nc: d"}}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "headers": {"a b": "c"}}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "headers": []}, 200, "application/json", b""),
@@ -393,6 +394,39 @@ class Url(unittest.TestCase):
                     response = connection.getresponse()
                     self.assertEqual((response.status, response.headers["Content-Length"]), (status, length))
                     self.assertEqual(response.read(), b"text" if method == "DELETE" else b"")
+
+    def test_a_stream_without_a_body(self):
+        """Not a byte follows the head: a client would take it for the next answer. One that leaves then has left nothing behind."""
+        source = """
+            def handler(event, context):
+                method, path = event["requestContext"]["http"]["method"], event["rawPath"]
+                yield {"statusCode": int(path[1:4])}
+                if "gate" in path:
+                    yield "x"
+                    open("gate").close()
+                while "endless" in path:
+                    yield "x"
+                yield "text"
+                print("ended", method, path)
+        """
+        with serving(source) as served:
+            os.mkfifo(os.path.join(served.root, "gate"))
+            for method, path in ("GET", "/204"), ("GET", "/304"), ("HEAD", "/200"), ("HEAD", "/204"):
+                with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+                    client.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\nGET /201 HTTP/1.0\r\n\r\n".encode())
+                    head, _, rest = b"".join(iter(lambda: client.recv(1000), b"")).partition(b"\r\n\r\n")
+                    self.assertTrue(head.startswith(f"HTTP/1.1 {path[1:]} ".encode()), head)
+                    self.assertEqual(b"Transfer-Encoding" in head, path == "/200")
+                    self.assertTrue(rest.startswith(b"HTTP/1.1 201 Created\r\n") and rest.endswith(b"\r\n\r\ntext"), rest)
+            for method, path in ("GET", "/204/gate"), ("GET", "/304/gate"), ("HEAD", "/200/gate"):
+                with contextlib.closing(served.connect()) as client:
+                    client.request(method, path)
+                    client.getresponse()
+                tell(os.path.join(served.root, "gate"))
+                served.wait_log(f"ended {method} {path}\n")
+            self.assertNotIn("cut off", served.log)
+            self.assertEqual(served.ask("HEAD", "/200/endless").body, b"")
+            served.wait_log("cut off")
 
     STREAM = """
         def handler(event, context):
