@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 
+from .api import LIMIT, too_large
 from .files import Files, written_warning
 from .hints import hint
 from .process import Lambda
@@ -229,8 +230,15 @@ class Invocation:
             yield data
 
     def content(self):
-        """The whole response."""
-        return b"".join(list(self.chunks()))
+        """The whole response, for who waits for the whole, and for whom it has an end: more than LIMIT bytes are an error, streamed as well."""
+        content = bytearray()
+        for data in self.chunks():
+            if len(content) <= LIMIT:  # nobody gets what follows, but the function goes on
+                content += data
+        if len(content) > LIMIT and not self.error:
+            self.error = too_large()
+            say(f"{self.request_id} has streamed over {LIMIT} bytes: invoke_with_response_stream or INVOKE_MODE=RESPONSE_STREAM brings them")
+        return bytes(content)
 
     def abandon(self):
         """Nobody wants the rest: the Runtime API hangs up, and the function's `finally` runs."""

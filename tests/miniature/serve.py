@@ -379,7 +379,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.respond(status, [("x-amzn-RequestId", self.request_id), *headers], body)
 
     def stream_url(self, invocation, told):
-        chunks = invocation.chunks()
+        buffered = self.server.mode == "BUFFERED"
+        chunks = iter([invocation.content()]) if buffered else invocation.chunks()
         head, body = None, b""
         if told.get("Content-Type") == STREAMED_HTTP:
             head = b""
@@ -394,7 +395,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return 200, [("Content-Type", told.get("Content-Type", "application/octet-stream"))], body
             return by_metadata(json.loads(head), "application/octet-stream", body)
 
-        if self.server.mode == "BUFFERED":
+        if buffered:
             body += b"".join(chunks)
             invocation.end()
             return self.answer_url(invocation, lambda: metadata(body))

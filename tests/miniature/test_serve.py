@@ -231,6 +231,27 @@ class Invoke(unittest.TestCase):
             answer = served.invoke()
             self.assertEqual((answer.json["errorType"], answer.headers["X-Amz-Function-Error"]), ("Function.ResponseSizeTooLarge", "Unhandled"))
 
+    def test_a_stream_over_6_mb(self):
+        """It is for who has asked for a stream. The function comes to its end."""
+        source = """
+            def handler(event, context):
+                if event.get("rawPath") == "/http":
+                    yield {"statusCode": 200}
+                for _ in range(event.get("chunks", 7)):
+                    yield b"x" * (1 << 20)
+                print("ended")
+        """
+        for mode in "RESPONSE_STREAM", "BUFFERED":
+            with serving(source, INVOKE_MODE=mode) as served:
+                answer = served.invoke({})
+                self.assertEqual((answer.json["errorType"], answer.headers["X-Amz-Function-Error"]), ("Function.ResponseSizeTooLarge", "Unhandled"))
+                self.assertEqual(len(served.invoke({"chunks": 6}).body), 6 << 20)
+                for path in "/", "/http":
+                    answer = served.get(path)
+                    self.assertEqual((answer.status, len(answer.body)), (502, 21) if mode == "BUFFERED" else (200, 7 << 20))
+                self.assertEqual(served.log.count(" has streamed over 6291556 bytes: "), 3 if mode == "BUFFERED" else 1)
+                self.assertEqual(served.log.count("ended\n"), 4)
+
     def test_a_stream_arrives_as_a_whole(self):
         with serving("def handler(event, context):\n    yield 'a'\n    yield 'b'\n    if event: raise ValueError('late')") as served:
             self.assertEqual(served.invoke().body, b"ab")
