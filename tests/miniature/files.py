@@ -2,10 +2,14 @@
 
 import contextlib
 import functools
+import glob
 import os
 import pathlib
+import re
 import stat
 import time
+
+OF_EDITORS = re.compile(r"\..*\.sw[a-z]|4913|.*~|#.*#|.*___jb_(tmp|old)___|\.goutputstream-.*")  # which come and go while one edits
 
 
 def written_warning(paths):
@@ -20,6 +24,24 @@ def written_warning(paths):
     )
 
 
+def own_output():
+    """The files, as (device, inode), that this process's stdout and stderr go to, also through pipes, as to `tee`."""
+    files, pipes, paths = set(), set(), ["/dev/fd/1", "/dev/fd/2"]
+    for path in paths:  # which grows
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            this = found.st_dev, found.st_ino
+            if stat.S_ISREG(found.st_mode):
+                files.add(this)
+            elif stat.S_ISFIFO(found.st_mode) and this not in pipes:
+                pipes.add(this)
+                for stdin in glob.glob("/proc/[0-9]*/fd/0"):
+                    with contextlib.suppress(OSError):
+                        if os.path.samefile(stdin, path):
+                            paths += glob.glob(stdin[:-1] + "[1-9]*")
+    return files
+
+
 class Files:
     """The files of a function that its author may change."""
 
@@ -27,6 +49,7 @@ class Files:
 
     def __init__(self, folder):
         self.folder = folder
+        self.own_output = own_output()
         self.known = self.look()
 
     def changed(self):
@@ -66,12 +89,12 @@ class Files:
             seen.add((found.st_dev, found.st_ino))
             skipped = {*self.NOT_OURS, *self.installed(folder, names)}
             for entry in entries:
-                if entry.name in skipped:
+                if entry.name in skipped or OF_EDITORS.fullmatch(entry.name):
                     continue
                 path = os.path.join(folder, entry.name)
                 with contextlib.suppress(OSError):
                     found = entry.stat()
-                    if stat.S_ISREG(found.st_mode):
+                    if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) not in self.own_output:
                         files[path] = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
                     elif stat.S_ISDIR(found.st_mode) and not entry.name.startswith("."):
                         folders.append(path)

@@ -507,6 +507,12 @@ class Told(unittest.TestCase):
             self.assertRegex(ran.stderr, r"\nwarning: a.txt and 1 more changed while the function ran: .* fails on Lambda, .*\n\Z")
             self.assertEqual(ran.returncode, 0)
 
+    def test_its_response_and_log_in_the_folder(self):
+        with function(function="def handler(event, context): return 1") as root:
+            with open(os.path.join(root, "out.json"), "wb") as out, open(os.path.join(root, "run.log"), "w+") as log:
+                subprocess.run(script(f"TASK_ROOT={root}"), cwd=REPO, env=caller(), timeout=60, stdin=subprocess.DEVNULL, stdout=out, stderr=log, check=True)
+                self.assertRegex(os.pread(log.fileno(), 10_000, 0).decode(), r"\A\n+REPORT .*\n\Z")
+
     def test_a_package_that_is_not_installed(self):
         python = shlex.quote(sys.executable)
         pip = f"{python} -m pip install"

@@ -48,11 +48,12 @@ class Answer:
 
 
 class Served:
-    """A `make serve` that runs. `root`: the function's folder; what it prints is in `printed` and `log`."""
+    """A `make serve` that runs. `root`: the function's folder; what it prints is in `log`. shell: what follows the command in a shell."""
 
-    def __init__(self, root, handler=None, port="0", stdin=subprocess.DEVNULL, **variables):
+    def __init__(self, root, handler=None, port="0", stdin=subprocess.DEVNULL, shell="", **variables):
         env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith(("AWS_", "PYTHON"))}
         command = [sys.executable, "tests/miniature", "serve", root, *([] if handler is None else [handler])]
+        command = ["sh", "-c", f'"$0" "$@" {shell}', *command] if shell else command
         self.root, self.stderr = root, tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             command, cwd=REPO, env={**env, "PORT": port, **variables}, start_new_session=True, stdin=stdin,
@@ -648,6 +649,18 @@ class Reload(unittest.TestCase):
             for _ in range(3):
                 self.assertEqual(served.invoke().json, 2)
 
+    def test_its_own_output_in_the_folder(self):
+        for shell in "2>{}", "2>&1 | tee {}", "2>&1 | cat | tee {}":
+            with function(function="def handler(event, context): return 1") as root:
+                path = pathlib.Path(root, "serve.log")
+                with Served(root, shell=shell.format(path)) as served:
+                    for n in range(1, 4):
+                        self.assertEqual(served.invoke().json, 1)
+                        until(lambda path=path, n=n: path.read_text().count("REPORT") == n)
+                    self.assertNotIn("changed", path.read_text(), shell)
+                    served.write("function.py", "def handler(event, context): return 2")
+                    self.assertEqual(served.invoke().json, 2)
+
     def test_what_counts(self):
         with tempfile.TemporaryDirectory() as folder:
             def write(name, text=""):
@@ -662,7 +675,7 @@ class Reload(unittest.TestCase):
             files = Files(folder)
             for name in (
                 "__pycache__/x.pyc", "deep/__pycache__/x.pyc", ".git/x", ".venv/x", "requests/new.py", "six.py", "venv/lib/x.py", "node_modules/x.js",
-                "site-packages/x.py", "requests-2.dist-info/INSTALLER",
+                "site-packages/x.py", "requests-2.dist-info/INSTALLER", ".function.py.swp", "function.py~", "4913", "deep/#function.py#",
             ):
                 write(name)
                 self.assertEqual(files.changed(), [], name)
