@@ -30,10 +30,19 @@ Settings = collections.namedtuple("Settings", "folder handler timeout port")
 Settings.__doc__ = """timeout: seconds, 0 for none. port: of the Runtime API, when the process is started by somebody else; otherwise None."""
 
 
-def show(data):
-    """Bytes of a log on stderr. The runtime ends the lines within a record with \\r, which a terminal does not show as a line break."""
+begun = None  # the environment whose last line on stderr has no end
+
+
+def show(data, environment=None):
+    """Bytes of a log on stderr: an environment's, or lines of ours, which end a line that has been begun.
+
+    The runtime ends the lines within a record with \\r, which a terminal does not show as a line break.
+    """
+    global begun
     with contextlib.suppress(OSError):  # nobody reads it any more: that shall not end the function
         data = re.sub(rb"\r(?!\n)", b"\n", data)
+        data = b"\n" + data if begun is not None and begun is not environment else data
+        begun = None if data.endswith(b"\n") else environment
         while data:
             data = data[os.write(2, data) :]
 
@@ -65,15 +74,19 @@ class Environment(Lambda):
     def sending(self, invocation):
         self.drain()
         self.tail.clear()
-        self.write(f"START RequestId: {invocation.request_id} Version: {self.env['AWS_LAMBDA_FUNCTION_VERSION']}\n".encode())
+        self.write_lines(f"START RequestId: {invocation.request_id} Version: {self.env['AWS_LAMBDA_FUNCTION_VERSION']}\n")
 
     def print(self, data):
-        self.write(data)
-
-    def write(self, data):
         self.tail += data
         del self.tail[:-TAIL]
+        show(data, self)
+
+    def write_lines(self, text):
+        """Lines of Lambda's own. What the function has printed last need not end with a line break."""
+        data = text.encode("utf-8", "backslashreplace")
         show(data)
+        self.tail += data if self.tail.endswith(b"\n") or not self.tail else b"\n" + data
+        del self.tail[:-TAIL]
 
     def received(self, request, data):
         self.drain()  # what was printed before it was sent
@@ -266,7 +279,7 @@ class Invocation:
         warning = memory_warning(environment)
         lines += [warning] if warning else []
         with environment.condition:
-            environment.write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+            environment.write_lines("".join(f"{line}\n" for line in lines))
             self.log = bytes(environment.tail)
         if self.free_soon:
             self.fleet.note_free_soon(1)

@@ -227,6 +227,37 @@ class Invoke(unittest.TestCase):
                 self.assertRegex(tail, rb"(?s)x\nlast\n\[ERROR\] ValueError: bad.*\nEND .*\nREPORT .*\n\Z")
                 self.assertEqual((len(tail) == 4096, tail.startswith(b"START")), (size == 5000, size == 10))
 
+    def test_a_line_without_an_end(self):
+        source = """
+            import sys, threading
+            def between():
+                open("gate").close()
+                print("between", end="")
+                open("printed").close()
+            def handler(event, context):
+                print("out" if event else "err", end="", file=sys.stdout if event else sys.stderr)
+                if event == "between": threading.Thread(target=between).start()
+                if event == "wait": open("gate").close()
+        """
+        with serving(source) as served:
+            for event, printed in (1, b"out"), (0, b"err"):
+                tail = base64.b64decode(served.invoke(event, headers={"X-Amz-Log-Type": "Tail"}).headers["X-Amz-Log-Result"])
+                self.assertRegex(tail, rb"\ASTART .*\n%b\nEND .*\nREPORT .*\n\Z" % printed)
+            gate, printed = os.path.join(served.root, "gate"), os.path.join(served.root, "printed")
+            os.mkfifo(gate)
+            os.mkfifo(printed)
+            served.invoke("between")
+            tell(gate)
+            tell(printed)
+            thread = threading.Thread(target=served.invoke, args=("wait",))
+            thread.start()
+            served.wait_log("between\nSTART .*\nout")
+            served.invoke(1)  # by another process
+            tell(gate)
+            thread.join(10)
+            self.assertNotRegex(served.log, r"[^\n](START|END|REPORT|out|err)\b")
+            self.assertNotIn("\n\n", served.log)
+
     def test_response_over_6_mb(self):
         with serving("def handler(event, context): return 'x' * 7_000_000") as served:
             answer = served.invoke()
