@@ -16,7 +16,7 @@ from .api import LIMIT, too_large
 from .files import Files, written_warning
 from .hints import hint
 from .process import Lambda
-from .run import LONGEST_INIT, environment, exit_reason, init_report, memory_warning, report
+from .run import LONGEST_INIT, environment, exit_reason, init_report, memory_warning, patience, report
 
 TAIL = 4096  # bytes of the log that the caller of an invocation may ask for
 LONG_LOOK = 0.01  # seconds: in a folder with thousands of files no answer waits for a second look at them
@@ -194,7 +194,7 @@ class Invocation:
         """Wait until ready(), or the function has ended or its time is over; whether it is ready."""
         environment = self.environment
         with environment.condition:
-            end = environment.limit and environment.delivered[self.request_id] + environment.limit
+            end = environment.limit and environment.delivered[self.request_id] + patience(environment)
             environment.condition.wait_for(lambda: ready() or environment.ended, end and end - time.monotonic())
             if not ready() and environment.ended:  # what it sent before may still be on its way through a thread of the server
                 environment.condition.wait_for(lambda: ready() or not environment.connections, 1)
@@ -227,8 +227,10 @@ class Invocation:
             raise ConnectionError("the client has left")
         if self.answer.complete:
             self.error = self.answer.error
-        else:
-            self.wait(lambda: False)  # it was cut: the process has ended
+        else:  # it was cut: the process has ended; on Managed Instances only a worker, and the runtime reports its error
+            posts, request_id = self.environment.posts, self.request_id
+            if self.wait(lambda: posts[request_id] is not self.answer and posts[request_id].complete):
+                self.error = posts[request_id].error
 
     def chunks(self):
         """The bytes of the response as they come, each once; `error` is set behind them."""

@@ -260,7 +260,10 @@ def show(screen, request_id):
         return aws.init_error or aws.restore_error or aws.posts.get(request_id)
 
     def over():  # once the next one is asked for: what the function says until then belongs to it
-        return aws.status is not None or answered() and answered().done and aws.polling
+        if aws.status is not None:
+            return True
+        answer = answered()
+        return answer and answer.done and aws.polling and (answer.complete or not is_managed(aws))
 
     def begun():
         return over() or request_id in aws.delivered
@@ -270,7 +273,7 @@ def show(screen, request_id):
         screen.say(init_report(aws.handler, aws.timeout))
         aws.start()
         in_time = screen.wait(begun, aws.timeout)
-    in_time = in_time and screen.wait(over, aws.timeout)
+    in_time = in_time and screen.wait(over, patience(aws))
     if aws.status is not None:  # what it sent before it died may still be on its way through a thread of the server
         screen.wait(lambda: not aws.connections, 1)
     answer, failed = answered(), True
@@ -298,6 +301,16 @@ def what_went_wrong(aws, request_id, answer, in_time):
         return None
     where = "" if os.environ.get("PYTHONFAULTHANDLER") else " (PYTHONFAULTHANDLER=1 shows where)"
     return f"{request_id} Task timed out after {aws.timeout}.00 seconds{where}"
+
+
+def is_managed(aws):
+    """Whether the function is one for Managed Instances: of what is late or has died there, the runtime makes an error itself."""
+    return "AWS_LAMBDA_MAX_CONCURRENCY" in aws.env
+
+
+def patience(aws):
+    """Seconds after which a function is ended that has not answered; it has one more where the runtime is to do that."""
+    return aws.timeout + is_managed(aws)
 
 
 def init_report(handler, timeout):

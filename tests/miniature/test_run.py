@@ -18,7 +18,7 @@ import traceback
 import unittest
 from unittest import mock
 
-from miniature import REPO, Lambda, function
+from miniature import REPO, Lambda, function, tell
 from miniature.hints import hint
 from miniature.run import find_handler, main, peak_memory, pretty, read_event
 
@@ -724,6 +724,29 @@ class Timeout(unittest.TestCase):
                 hint = r"\(PYTHONFAULTHANDLER=1 shows where\)"
                 self.assertRegex(text, rf"\A\nbegun\.*\n[0-9a-f-]{{36}} Task timed out after 1.00 seconds {hint}\nREPORT ")
                 self.assertGreaterEqual(duration(text), 1000)
+
+    def test_is_the_runtimes_on_managed_instances(self):
+        def ran(rest):
+            with function(function=f"import threading\ndef handler(event, context):\n    {rest}") as root:
+                return run(f"TASK_ROOT={root}", "TIMEOUT=1", "AWS_LAMBDA_MAX_CONCURRENCY=2", by=script)
+
+        error = r'"errorMessage": "RequestId: \S+ Error: Task timed out after \d.\d\d seconds"'
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for begun, each in zip(("", "begun"), pool.map(ran, ("threading.Event().wait()", "yield 'begun'; threading.Event().wait()"))):
+                self.assertRegex(each.stdout.decode(), rf"(?s)\A{begun}{{\n  {error},\n.*}}\n\Z", each.stderr)
+                self.assertRegex(each.stderr, r"\A\n*runtime: RequestId: (\S+) Error: Task .*\n+REPORT RequestId: \1\t.* ms\n\Z")
+                self.assertEqual(each.returncode, 1)
+
+    def test_a_worker_that_dies_on_managed_instances(self):
+        with function(function="import os\ndef handler(event, context):\n    yield 'begun'\n    open('gate').close()\n    os._exit(3)") as root:
+            gate = os.path.join(root, "gate")
+            os.mkfifo(gate)
+            command, pipe = script(f"TASK_ROOT={root}", "AWS_LAMBDA_MAX_CONCURRENCY=2"), subprocess.PIPE
+            with subprocess.Popen(command, cwd=REPO, env=caller(), stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+                self.assertEqual(process.stdout.read(5), b"begun")
+                tell(gate)
+                self.assertEqual(json.loads(process.communicate(timeout=30)[0])["errorType"], "Runtime.ExitError")
+            self.assertEqual(process.returncode, 1)
 
     def test_is_no_number_of_seconds(self):
         for timeout in "x", "0", "5401":

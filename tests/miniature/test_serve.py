@@ -771,6 +771,31 @@ class AsLambda(unittest.TestCase):
                 self.assertNotEqual(after, before)
                 before = after
 
+    def test_managed_instances(self):
+        """The runtime itself answers at the deadline, and for a worker that has died, and goes on."""
+        source = """
+            import os, threading
+            def handler(event, context):
+                return threading.Event().wait() if event == "hang" else os._exit(3) if event == "die" else stream(event)
+            def stream(event):
+                yield "begun"
+                if event == "hang on": threading.Event().wait()
+                if event == "die on": os._exit(3)
+        """
+        with serving(source, TIMEOUT="1", CONCURRENCY="2", AWS_LAMBDA_MAX_CONCURRENCY="3") as served:
+            answers, events = {}, ("hang", "hang on", "die", "die on")
+            threads = [threading.Thread(target=lambda event=event: answers.update({event: served.invoke(event).json})) for event in events]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(20)
+            for event, error in zip(events, (["Sandbox.Timedout"] * 2 + ["Runtime.ExitError"] * 2)):
+                self.assertEqual(answers[event]["errorType"], error, event)
+            self.assertEqual(served.invoke().body, b"begun")
+            self.assertLessEqual(served.log.count("Init Duration"), 2)
+            self.assertEqual(len(re.findall("(?m)^runtime: RequestId: .* Error: ", served.log)), 4)
+            self.assertNotIn("Status:", served.log)
+
     def test_init_error(self):
         with serving("import nowhere") as served:
             for _ in range(2):
