@@ -159,6 +159,8 @@ class Invocation:
         """Start a process where there is none and hand the event to it; whether that went well."""
         environment, request_id = self.environment, self.request_id
         starts, limit = 0, LONGEST_INIT
+        if environment.attached and environment.ended:
+            say(f"{request_id} waits for the function's process, which is yours to start: the variables are on stdout, above")
 
         def over():
             failed = environment.init_error or environment.restore_error

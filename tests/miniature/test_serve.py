@@ -940,6 +940,7 @@ class Debugging(unittest.TestCase):
             answers = []
             thread = threading.Thread(target=lambda: answers.append(served.invoke(1, "orders").json))
             thread.start()
+            served.wait_log(r"\A[0-9a-f-]{36} waits for the function's process, which is yours to start: ")
             for n in range(2):
                 process = subprocess.Popen(["sh", "-c", f"exec env {command}"], env={**os.environ, **variables, "PATH": path})
                 thread.join(10)
