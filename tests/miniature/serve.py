@@ -2,8 +2,9 @@
 
     python3 tests/miniature serve FOLDER [FILE.FUNCTION]
 
-The path decides: Invoke and InvokeWithResponseStream of Lambda's API, and the function's URL on all others. environments.py has
-the processes. Variables: PORT, TIMEOUT, CONCURRENCY, INVOKE_MODE. An empty handler: somebody else starts the process, an IDE.
+The path decides: Invoke and InvokeWithResponseStream of Lambda's API, whose other operations are refused, and the function's URL on
+all others. environments.py has the processes. Variables: PORT, TIMEOUT, CONCURRENCY, INVOKE_MODE. An empty handler: somebody else
+starts the process, an IDE.
 """
 
 import base64
@@ -42,6 +43,11 @@ EVENT_LIMIT = 1024 * 1024  # of one that nobody waits for
 FRAME = 1 << 20  # bytes of a response in one event-stream frame, at most: botocore refuses 24 MB
 MODES = ("BUFFERED", "RESPONSE_STREAM")
 BODILESS = (204, 304)  # answers that end with their head, whatever it says (RFC 9112, 6.3); the function's cannot be 1xx
+# Paths of Lambda's API, whose first part is the date of an operation, and of the Runtime API, which has another port.
+API = (
+    r"/20\d\d-\d\d-\d\d/(functions|event-source-mappings|layers|account-settings|tags|code-signing-configs|capacity-providers"
+    r"|durable-[a-z-]+|runtime|extension)(/.*)?"
+)
 LEAVING = 1  # seconds that a function has to end a stream of which the client has had all that it gets
 
 
@@ -179,8 +185,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
         try:
             body = self.read_body()
-            if operation is None:
+            if operation is None and not re.fullmatch(API, self.path):
                 return self.function_url(body)
+            if operation is None:
+                say(f"404: {self.command} {self.path}: of Lambda's API, only Invoke and InvokeWithResponseStream are here")
+                message = f"Unknown operation: {self.command} {self.path} (make serve has Invoke and InvokeWithResponseStream)"
+                raise Refused(404, "UnknownOperationException", message)
             if self.command != "POST":
                 raise Refused(405, "MethodNotAllowedException", f"{self.command}: the method of this path is POST")
             self.invoke(urllib.parse.unquote(operation[2] or operation[3] or ""), body, streaming=operation[3] is not None)

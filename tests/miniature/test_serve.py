@@ -195,6 +195,23 @@ class Invoke(unittest.TestCase):
             self.assertNotIn("START", served.log)
             self.assertIn("other: no such function here: it is function (AWS_LAMBDA_FUNCTION_NAME=other names it so)\n", served.log)
 
+    def test_other_operations(self):
+        """Of Lambda's API and of the Runtime API. The function would make a success of each."""
+        with serving("def handler(event, context): return 1") as served:
+            for method, path in (
+                ("GET", "/2015-03-31/functions/"), ("GET", "/2015-03-31/functions/function"), ("POST", "/2014-11-13/functions/function/invoke-async/"),
+                ("GET", "/2018-10-31/layers?find=LayerVersion&Arn=x"), ("GET", "/2016-08-19/account-settings"), ("GET", "/2018-06-01/runtime/invocation/next"),
+                ("GET", "/2025-12-01/durable-executions/x"),
+            ):
+                answer = served.ask(method, path, "{}" if method == "POST" else None)
+                self.assertEqual((answer.status, answer.headers["x-amzn-ErrorType"]), (404, "UnknownOperationException"), path)
+                path = path.partition("?")[0]
+                self.assertEqual(answer.json["Message"], f"Unknown operation: {method} {path} (make serve has Invoke and InvokeWithResponseStream)")
+                self.assertIn(f"404: {method} {path}: of Lambda's API, only Invoke and InvokeWithResponseStream are here\n", served.log)
+            self.assertNotIn("START", served.log)
+            for path in "/2025-01-31/report", "/2015/03/31/functions", "/x/2015-03-31/functions/", "/2015-03-31/functionsx":
+                self.assertEqual((served.get(path).status, served.get(path).body), (200, b"1"), path)
+
     def test_event_and_dry_run(self):
         source = "import os\ndef handler(event, context):\n    with open(event['fifo'], 'w') as file: file.write(event['say'])"
         with serving(source) as served:
