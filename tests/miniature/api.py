@@ -417,7 +417,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             known = request.request_id in api.delivered
             earlier = api.posts.get(request.request_id)
             again = earlier is not None and earlier.taken
-            if known and not again:
+            # What a dead worker has sent of a response may be read after the error that is reported in its place.
+            is_outrun = earlier is not None and not earlier.done and (earlier.kind, request.kind) == ("error", "response")
+            if known and not again and not is_outrun:
                 api.posts[request.request_id] = request
                 api.condition.notify_all()
 

@@ -127,6 +127,18 @@ class RuntimeApi(unittest.TestCase):
             self.assertTrue(answer.done)
             self.assertFalse(answer.complete)
 
+    def test_a_stream_that_an_error_has_outrun(self):
+        with self.api() as aws, Client(aws) as client, Client(aws) as other:
+            request_id = aws.send()
+            client.ask(NEXT)
+            path = f"invocation/{request_id}/".encode()
+            other.send(post(path + b"error", b"Content-Length: 2\r\n", b"{"))
+            aws.wait_for(lambda: request_id in aws.posts)
+            client.send(post(path + b"response", b"Transfer-Encoding: chunked\r\n", b"1\r\na\r\n"))
+            aws.wait_for(lambda: aws.requests[-1].chunks)
+            other.send(b"}")
+            self.assertEqual((other.receive()[0], aws.answer(request_id).kind), (202, "error"))
+
     def test_faults(self):
         with self.api() as aws, Client(aws) as client:
             client.send(NEXT)
