@@ -74,6 +74,11 @@ def text_of(data, errors="backslashreplace"):
     return SLOW_STEP.sub("", text) if sys.flags.dev_mode and "Executing <" in text else text
 
 
+def as_shown(data):
+    """A log with the line breaks that CloudWatch shows: the runtime ends the lines within a record with \\r, at which a terminal overwrites the line."""
+    return re.sub(rb"\r(?!\n)", b"\n", data)
+
+
 OURS = "miniature-"  # how the folder begins that a Lambda has among the temporary ones
 
 
@@ -105,7 +110,8 @@ class Lambda(Api):
     env: the function's variables over Lambda's own (no other is passed on); None takes one away.
     timeout: the seconds that the function is told it may take; it is not ended after them.
     terminal: the function reads this process's stdin, for a debugger's sake, and is in its process group, so that Ctrl-C ends both.
-    python: the interpreter, with the packages it has; the variable FUNCTION_PYTHON names another for all. What the process has printed so far is text in `log` and, of stderr, `stderr`.
+    python: the interpreter, with the packages it has; the variable FUNCTION_PYTHON names another for all. What the process has printed so far is text in `log` and, of stderr, `stderr`,
+    as it was written: the lines within a record end with \\r. An answer's `log` has line breaks there.
 
     For tests of the runtime: command: another runtime in place of bootstrap. start=False: `start()` does it later.
     prefix: the API lives under this path, and its address is a URL. port: its port, 0 for any.
@@ -275,7 +281,7 @@ class Lambda(Api):
         self.drain()
         n = self.nth[request_id]
         end = self.began[n + 1] if n + 1 < len(self.began) else None
-        return text_of(self.printed[self.began[n] : end])
+        return text_of(as_shown(self.printed[self.began[n] : end]))
 
     def received(self, request, data):
         if self.echo:
@@ -352,10 +358,8 @@ class Lambda(Api):
 
     def circumstances(self):
         state = "runs" if self.status is None else f"ended with status {self.status}"
-        return (
-            f"-- the process {state}\n{super().circumstances()}\n-- end of stdout:\n{self.log[-4000:]}"
-            f"\n-- end of stderr:\n{self.stderr[-4000:]}"
-        )
+        stdout, stderr = (text_of(as_shown(self.collect(sources)))[-4000:] for sources in (self.stdout, self.error))
+        return f"-- the process {state}\n{super().circumstances()}\n-- end of stdout:\n{stdout}\n-- end of stderr:\n{stderr}"
 
 
 @contextlib.contextmanager

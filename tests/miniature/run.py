@@ -21,7 +21,7 @@ import time
 from .api import SPLIT, STREAMED_HTTP, too_large
 from .files import Files, written_warning
 from .hints import hint, top_level
-from .process import REPO, Lambda
+from .process import REPO, Lambda, as_shown
 
 LONGEST, LONGEST_ON_DEMAND = 5400, 1800  # seconds: what Lambda allows a function at most; the first on Managed Instances only
 DEFAULT_TIMEOUT = 900  # seconds: what TIMEOUT= is if it is not given
@@ -210,9 +210,7 @@ class Screen:
                 coming, self.coming = self.coming, []
             for data, request in coming:
                 if request is None:
-                    # The runtime ends the lines within a record with \r, which CloudWatch shows as a line break
-                    # and a terminal does not.
-                    self.write(re.sub(rb"\r(?!\n)", b"\n", data), sys.stderr)
+                    self.write(as_shown(data), sys.stderr)
                 elif request.streaming:
                     self.chunk(data, request.headers.get("Content-Type") == STREAMED_HTTP)
             if over:

@@ -56,6 +56,14 @@ class Answer(unittest.TestCase):
         error = self.lambda_().invoke("raise").error
         self.assertEqual((error["errorType"], error["errorMessage"]), ("ValueError", "bad é"))
 
+    def test_the_log_of_an_error_is_for_a_person(self):
+        """One record, whose lines the runtime ends with \\r: a terminal would write each over the one before."""
+        aws = self.lambda_()
+        log = aws.invoke("raise").log
+        self.assertIn("\n[ERROR] ValueError: bad é\nTraceback (most recent call last):\n", log)
+        self.assertNotIn("\r", log)
+        self.assertIn("[ERROR] ValueError: bad é\rTraceback", aws.log)
+
     def test_stream(self):
         before = time.monotonic()
         answer = self.lambda_("stream").invoke()
@@ -88,8 +96,9 @@ class Answer(unittest.TestCase):
 
     def test_no_answer(self):
         with function(app="import nowhere") as root, Lambda(root, "app.handler") as aws:
-            with self.assertRaisesRegex(AssertionError, "(?s)ended: Runtime.ImportModuleError: .*'nowhere'.*Traceback"):
+            with self.assertRaisesRegex(AssertionError, "(?s)ended: Runtime.ImportModuleError: .*'nowhere'.*\nTraceback") as raised:
                 aws.invoke()
+            self.assertNotIn("\r", str(raised.exception))
 
 
 class Start(unittest.TestCase):
