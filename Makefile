@@ -48,7 +48,8 @@ function := $(call quoted,$(FUNCTION))
 
 ifneq ($(filter-out help clean test-newest,$(MAKECMDGOALS)),)
 $(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_info >= (3, 9)))' 2>/dev/null),,$(error \
-    PYTHON=$(ASKED): does not start, or is older than 3.9: name another, as in PYTHON=/path/to/python3))
+    PYTHON=$(ASKED): does not start, or is older than 3.9: name another, as in PYTHON=/path/to/python3$(shell \
+    $(call quoted,$(PYTHON)) -c pass 2>&1 | sed -n '/./{s/.*/ (it says: &)/p;q;}')))
 endif
 .DEFAULT_GOAL := help
 COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance bench dist layer create invoke update delete compare clean

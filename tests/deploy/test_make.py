@@ -183,6 +183,10 @@ class Values(Make):
         old = self.mine / "python3.8"
         old.write_text(f"""#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 8, 18); exec(sys.argv[2])' "$@"\n""")
         old.chmod(0o755)
+        shim = self.mine / "python3.13"  # as pyenv has one of each version
+        shim.write_text("""#!/bin/sh\necho >&2; echo "pyenv: python3.13: it's not here" >&2; echo "It is in 3.12.1" >&2; exit 127\n""")
+        shim.chmod(0o755)
+        self.refused("name another, as in PYTHON=/path/to/python3 (it says: pyenv: python3.13: it's not here).", self.make("run", f"PYTHON={shim}"))
         for python in "python3.99", "", str(old), "ve nv/$(shell touch pwned)":
             for target in "run", "test", "lint", "fuzz", "dist", "layer", "create":
                 with self.subTest(python=python, target=target):
