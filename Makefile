@@ -127,6 +127,7 @@ $(BUILD)/h11-0.16.0/h11:
 	@cd $(here) && "$$PYTHON" -m venv --clear build/fuzz  # Debian's interpreters have no pip of their own
 	@cd $(here) && build/fuzz/bin/pip install --quiet --disable-pip-version-check --target $(H11) h11==0.16.0
 
+$(if $(and $(value OUTPUT),$(filter dist,$(MAKECMDGOALS)),$(filter layer,$(MAKECMDGOALS))),$(error OUTPUT=$(value OUTPUT): one file for the function and the layer: call make dist and make layer one after the other))
 PACKAGE := cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py
 dist:  ## dist/function.zip: FUNCTION=folder with its requirements.txt and the runtime, compiled for PYTHON=python3.13; OUTPUT=name.zip or folder/, REQUIREMENTS=file, EXCLUDE='*/tests/*', ONE_FILE=0, ARCH=arm64
 	@$(PACKAGE) function $(if $(filter -%,$(firstword $(FUNCTION))),./)$(function)
@@ -136,7 +137,7 @@ build-%:
 	@[ -n "$$ARTIFACTS_DIR" ] || { echo "make $(call quoted,$@): ARTIFACTS_DIR is not set: SAM calls this; by hand it is make dist FUNCTION=folder" >&2; exit 1; }
 	@cd $(caller) && exec "$$PYTHON" $(here)/tests/deploy/package.py function . --output "$$ARTIFACTS_DIR/"
 
-layer:  ## dist/layer.zip for /opt; PYTHON_PREFIX=folder puts that interpreter in, of this machine or another's root; ARCH=arm64; FORCE=1 for one that wants a newer glibc than Lambda's
+layer:  ## dist/layer.zip for /opt, or OUTPUT=name.zip or folder/; PYTHON_PREFIX=folder puts that interpreter in, of this machine or another's root; ARCH=arm64; FORCE=1 for one that wants a newer glibc than Lambda's
 	@$(PACKAGE) layer $${PYTHON_PREFIX:+--prefix "$$PYTHON_PREFIX"}
 
 DEPLOY := cd $(caller) && FUNCTION=$(function) exec "$$PYTHON" $(here)/tests/deploy/deploy.py

@@ -1,7 +1,7 @@
 """Build what is uploaded to Lambda.
 
     python3 tests/deploy/package.py function FOLDER    writes dist/function.zip, or --output NAME.zip, or FOLDER/
-    python3 tests/deploy/package.py layer              writes dist/layer.zip
+    python3 tests/deploy/package.py layer              writes dist/layer.zip, or --output
     python3 tests/deploy/package.py layer --prefix /path/to/python    the interpreter too
 
 `make dist` and `make layer` call it. Code is compiled for the Python that runs this
@@ -112,7 +112,7 @@ def main():
     function.add_argument("--output", default=os.environ.get("OUTPUT") or "dist/function.zip", help="a .zip, or a folder/")
     layer = kinds.add_parser("layer", help="bootstrap and runtime.py for /opt")
     layer.add_argument("--prefix", help="an interpreter to put into the layer")
-    layer.add_argument("--output", default="dist/layer.zip")
+    layer.add_argument("--output", default=os.environ.get("OUTPUT") or "dist/layer.zip", help="a .zip, or a folder/")
     options = parser.parse_args()
 
     try:
@@ -137,6 +137,7 @@ def main():
                 add_runtime(files, options.folder)
         else:
             packed_from(options.prefix)
+            check_output(options.output, options.prefix)
             files = interpreter.files() if interpreter else {}
             root = "/opt"
             add_runtime(files, options.prefix)
@@ -496,9 +497,9 @@ def check_output(output, folder):
     if there and not os.path.isdir(there) and (there != output or os.path.islink(there) and not os.path.exists(there)):
         raise Refused(f"OUTPUT={output}: {there} is there, and no folder")
     if is_folder(output):
-        inside = os.path.realpath(folder) + os.sep
+        inside = os.path.realpath(folder) + os.sep if folder else ""
         if inside.startswith(os.path.join(os.path.realpath(output), "")):
-            raise Refused(f"OUTPUT={output} holds the function's own folder: pass another")
+            raise Refused(f"OUTPUT={output} holds {folder}, which is packed: pass another")
         if os.path.isdir(output) and os.listdir(output) and not any(map(built_here, os.scandir(output))):
             raise Refused(f"OUTPUT={output} has files that were not built here: pass a new or an empty folder")
     elif not output.endswith(".zip"):

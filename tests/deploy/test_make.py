@@ -130,7 +130,15 @@ class Folders(Make):
         made = self.make("dist", "layer")
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assertIn("function.py", self.names(self.mine / "dist/function.zip"))
-        self.assertEqual(self.names(self.mine / "dist/layer.zip"), [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"])
+        layer = [f"__pycache__/runtime.{TAG}.pyc", "bootstrap", "runtime.py"]
+        self.assertEqual(self.names(self.mine / "dist/layer.zip"), layer)
+        self.refused("OUTPUT=l.zip: one file for the function and the layer", self.make("dist", "layer", "OUTPUT=l.zip"))
+        (self.mine / "dist/layer.zip").unlink()
+        self.make("layer", "OUTPUT=l.zip")
+        self.make("layer", "OUTPUT=l/")
+        self.assertEqual((self.names(self.mine / "l.zip"), sorted(os.listdir(self.mine / "l"))), (layer, sorted(["__pycache__", *layer[1:]])))
+        self.assertEqual([path.name for path in self.mine.glob("dist/*")], ["function.zip"])
+        self.refused("OUTPUT=own has files that were not built here", self.make("layer", "OUTPUT=own"))
 
 
 class Values(Make):

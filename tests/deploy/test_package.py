@@ -318,7 +318,7 @@ def handler(event, context):
         (self.output / "bootstrap").unlink()
         self.assertIn("has files that were not built here", build("function", self.folder / "code", "--output", f"{self.output}/")[1])
         for around in self.folder, self.folder / "code":
-            self.assertIn("holds the function's own folder", build("function", self.folder / "code", "--output", f"{around}/")[1])
+            self.assertIn("/code, which is packed: pass another", build("function", self.folder / "code", "--output", f"{around}/")[1])
         self.assertIn("NAME.zip, or FOLDER/", build("function", self.folder / "code", "--output", self.folder / "name")[1])
 
     def test_what_is_known_as_built_here_comes_first(self):
