@@ -223,15 +223,20 @@ def some(names, limit=5):
 
 
 def add_runtime(files, folder):
-    """Put bootstrap and runtime.py beside the function's files, over nothing of its own."""
+    """Put bootstrap and runtime.py beside the function's files, over nothing of its own: a bootstrap may be the function's."""
     for name, executable in (("bootstrap", True), ("runtime.py", False)):
         with open(os.path.join(REPO, name), "rb") as file:
             ours = file.read()
         if files.get(name, (ours,))[0] != ours:
-            raise Refused(f"{os.path.join(folder, name)} would be replaced by this runtime's: rename or remove it")
+            if name == "runtime.py" or files[name][0].startswith(ours.partition(b", version")[0]):  # another version of ours
+                raise Refused(f"{os.path.join(folder, name)} would be replaced by this runtime's: rename or remove it")
+            note(f"kept {os.path.join(folder, name)}, which Lambda starts in place of this runtime's")
+            ours = files[name][0]
         files[name] = ours, executable
-    if any(name.startswith("runtime/") for name in files):
-        raise Refused(f"{os.path.join(folder, 'runtime')} would hide runtime.py: rename that folder")
+    for name in "runtime.py", "bootstrap":
+        hiding = name.partition(".")[0]
+        if any(path.startswith(f"{hiding}/") for path in files):
+            raise Refused(f"{os.path.join(folder, hiding)} would hide {name}: rename that folder")
 
 
 def check_function(folder):

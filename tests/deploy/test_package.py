@@ -454,14 +454,27 @@ def handler(event, context):
             self.pack()
             self.assertNotIn("function.zip", read(self.output))
 
-    def test_its_own_bootstrap_or_runtime_is_refused(self):
-        for name in ("bootstrap", "runtime.py"):
-            with self.subTest(name):
-                path = self.write(name, "mine")
-                self.refused(f"{name} would be replaced by this runtime's")
-                path.unlink()
-        self.write("runtime/__init__.py")
-        self.refused("would hide runtime.py")
+    def test_its_own_runtime_or_an_older_bootstrap_is_refused(self):
+        older = (REPO / "bootstrap").read_text().replace("version 1", "version 0")
+        for name, text in ("runtime.py", "mine"), ("bootstrap", older):
+            path = self.write(name, text)
+            self.refused(f"{name} would be replaced by this runtime's")
+            path.unlink()
+        for name, what in ("runtime", "runtime.py"), ("bootstrap", "bootstrap"):
+            path = self.write(f"{name}/__init__.py")
+            self.refused(f"/code/{name} would hide {what}: rename that folder")
+            shutil.rmtree(path.parent)
+
+    def test_its_own_bootstrap_is_kept(self):
+        """A script that calls runtime.run(): Lambda starts it."""
+        self.write("bootstrap", "#!/usr/bin/env python3\nimport runtime\nruntime.run(print)\n")
+        status, said = self.pack()
+        self.assertEqual((status, said.count("\n")), (0, 2), said)
+        code = self.folder / "code"
+        self.assertIn(f"package.py: {code}: kept {code}/bootstrap, which Lambda starts in place of this runtime's\n", said)
+        files = read(self.output)
+        self.assertEqual((files["bootstrap"][0], files["bootstrap"][1][-20:]), (0o100755, b"\nruntime.run(print)\n"))
+        self.assertEqual(files["runtime.py"][1], (REPO / "runtime.py").read_bytes())
 
     def test_a_copy_of_this_bootstrap_and_runtime_is_not(self):
         self.write("bootstrap", (REPO / "bootstrap").read_bytes())

@@ -96,8 +96,14 @@ def remove_left_behind():
                     os.close(folder)
 
 
+def own_bootstrap(folder):
+    """The `bootstrap` in a function's folder, which Lambda starts; None where there is none, or a copy of this repository's of any version."""
+    path, ours = pathlib.Path(folder, "bootstrap"), (REPO / "bootstrap").read_bytes().partition(b", version")[0]
+    return path if path.is_file() and not path.read_bytes().startswith(ours) else None
+
+
 class Lambda(Api):
-    """A function as a process of its own, with the real `bootstrap`, and the Runtime API that invokes it.
+    """A function as a process of its own, with the real `bootstrap` or its own, and the Runtime API that invokes it.
 
         with Lambda("src", "app.handler") as function:
             answer = function.invoke({"name": "Ada"})
@@ -121,11 +127,13 @@ class Lambda(Api):
     """
 
     def __init__(self, task_root, handler="function.handler", *, env=None, args=(), python=FUNCTION_PYTHON,
-                 bootstrap=REPO / "bootstrap", command=None, start=True, prefix="", timeout=60, telemetry=False,
+                 bootstrap=None, command=None, start=True, prefix="", timeout=60, telemetry=False,
                  log_sockets=False, echo=None, terminal=False, port=0):
         super().__init__(handler, prefix, timeout, port)
         self.task_root = os.path.abspath(task_root)
-        self.command = [os.fspath(word) for word in command or [bootstrap, *args]]
+        own = None if command or bootstrap else own_bootstrap(self.task_root)
+        self.command = [os.fspath(word) for word in command or [bootstrap or own or REPO / "bootstrap", *args]]
+        self.paths = [os.fspath(REPO)] if own else []  # where it imports `runtime` from, unless that lies beside it
         self.echo, self.terminal = echo, terminal
         self.process = None
         self.watchers = []
@@ -194,6 +202,8 @@ class Lambda(Api):
         """Start the runtime, or start it again after it ended, as Lambda does."""
         self.kill()
         env = self.env
+        if self.paths:
+            env = {**env, "PYTHONPATH": os.pathsep.join(filter(None, [env.get("PYTHONPATH"), *self.paths]))}
         stdout = self.pipe(self.stdout, self.print)
         stderr = stdout if self.echo else self.pipe(self.error, self.print)
         inherited = [self.pipe(self.telemetry)] if self.wants_telemetry else []

@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import time
 from .api import SPLIT, STREAMED_HTTP, too_large
 from .files import Files, written_warning
 from .hints import hint, top_level
-from .process import REPO, Lambda, as_shown
+from .process import REPO, Lambda, as_shown, own_bootstrap
 
 LONGEST, LONGEST_ON_DEMAND = 5400, 1800  # seconds: what Lambda allows a function at most; the first on Managed Instances only
 DEFAULT_TIMEOUT = 900  # seconds: what TIMEOUT= is if it is not given
@@ -54,7 +55,10 @@ def main(folder, handler=""):
         aws.restored = True  # a function for SnapStart goes on at once
         files = Files(folder)
         request_id = aws.send(body=event)
-        aws.start()
+        try:
+            aws.start()
+        except OSError as error:  # of its own bootstrap
+            sys.exit(f"{aws.command[0]} does not start: {error.strerror}; is the program there that its #! line names?")
         status = show(screen, request_id)
         warning = written_warning(files.changed())
         if warning:
@@ -84,6 +88,11 @@ def check_folder(folder):
         sys.exit(f"{folder_variable()}= is empty: pass the folder that the function is in")
     if not os.path.isdir(folder):
         sys.exit(f"{folder_variable()}={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    own = own_bootstrap(folder)
+    if own and not os.access(own, os.X_OK):
+        sys.exit(f"{own} is not executable, and Lambda starts it: chmod +x {shlex.quote(str(own))}")
+    if own:
+        print(f"{own} is the function's, in place of this runtime's: the handler is what it calls", file=sys.stderr)
 
 
 def read_timeout(default, least=1):
@@ -105,20 +114,24 @@ def leave(number, frame):
     sys.exit(128 + number)
 
 
-def find_handler(folder):
-    """The handler that the folder seems to have, function.handler first."""
+def find_handler(folder, needed=True):
+    """The handler that the folder seems to have, function.handler first. Where it is not needed, since the function's own bootstrap or a
+    person's debugger starts the process, that is what it is called if it cannot be told."""
+    needed = needed and not own_bootstrap(folder)
     files = sorted(path.name for path in pathlib.Path(folder).glob("*.py") if path.name != "runtime.py")
     names = ["function.py", "lambda_function.py", "app.py", "main.py", "index.py", "handler.py"]
     file = next((name for name in names if name in files), files[0] if len(files) == 1 else None)
+    if file is None and not needed:
+        return "function.handler"
     if file is None:
         sys.exit(f"{folder} has {', '.join(files) or 'no .py file'}: pass HANDLER=file.function")
     bound, functions = top_level(os.path.join(folder, file))
     name = next((name for name in ("handler", "lambda_handler") if name in bound), None)
-    if functions and not name:
+    if functions and not name and needed:
         which = functions[0] if len(functions) == 1 else "function"
         sys.exit(f"{file} defines {', '.join(functions)}: pass HANDLER={file[:-3]}.{which}")
     handler = f"{file[:-3]}.{name or 'handler'}"
-    if handler != "function.handler":
+    if handler != "function.handler" and needed:
         print(f"HANDLER={handler}", file=sys.stderr)
     return handler
 

@@ -58,7 +58,7 @@ def main(folder, handler=None):
     check_folder(folder)
     attached = handler == ""
     name_example(folder, handler)
-    handler = handler or find_handler(folder)
+    handler = handler or find_handler(folder, needed=not attached)
     port = number("PORT", 9000, 0, 65535 - attached)
     timeout = read_timeout("0" if attached else str(DEFAULT_TIMEOUT), least=0)
     concurrency = number("CONCURRENCY", 10 if timeout and not attached else 1, 1, 1000)
@@ -122,11 +122,11 @@ def introduce(server, environment_, timeout):
         ours = {key: value for key, value in environment_.env.items() if key in names or key.startswith("AWS_LAMBDA_")}
         for key in sorted(ours):
             print(f"export {key}={shlex.quote(ours[key])}")
-        print(f"{shlex.quote(os.fspath(REPO / 'bootstrap'))}")
-        print(
-            "or, where a debugger wants Python: "
-            f"PYTHONPATH={shlex.quote(os.fspath(REPO))} python3 -c 'import runtime; runtime.main()'"
-        )
+        repo, bootstrap = shlex.quote(os.fspath(REPO)), shlex.quote(environment_.command[0])
+        own = bool(environment_.paths)
+        print(f"PYTHONPATH={repo} {bootstrap}" if own else bootstrap)
+        program = bootstrap if own else "-c 'import runtime; runtime.main()'"
+        print(f"or, where a debugger wants Python: PYTHONPATH={repo} python3 {program}")
     sys.stdout.flush()
 
 

@@ -9,11 +9,13 @@ import pathlib
 import platform
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import textwrap
 import traceback
 import unittest
 from unittest import mock
@@ -557,6 +559,45 @@ class Told(unittest.TestCase):
             with function(**files) as root:
                 version = "%d.%d" % sys.version_info[:2]
                 self.assertRegex(run(f"TASK_ROOT={root}", "HANDLER=function.handler").stderr, message.format(re.escape(version), re.escape(tag)))
+
+
+class OwnBootstrap(unittest.TestCase):
+    """A script that calls runtime.run(), in place of this repository's bootstrap: Lambda starts what the folder has."""
+
+    SOURCE = """
+        #!/usr/bin/env python3
+        import runtime
+        runtime.run(lambda event, context: ["its own", event, runtime.__file__])
+    """
+
+    def test_it_runs(self):
+        for files in {}, {"one.py": "", "two.py": ""}, {"runtime.py": (REPO / "runtime.py").read_bytes()}:
+            with self.subTest([*files]), function(**files) as root:
+                path = pathlib.Path(root, "bootstrap")
+                path.write_text(textwrap.dedent(self.SOURCE).lstrip())
+                ran = run(f"TASK_ROOT={root}", "EVENT=1")
+                self.assertEqual((ran.stderr, ran.returncode), (f"{path} is not executable, and Lambda starts it: chmod +x {path}\n", 1))
+                path.chmod(0o755)
+                where = root if files and "one.py" not in files else REPO
+                for handler in "", "what.ever":
+                    ran = run(f"TASK_ROOT={root}", "EVENT=1", f"HANDLER={handler}")
+                    self.assertEqual((ran.returncode, json.loads(ran.stdout)), (0, ["its own", 1, f"{where}/runtime.py"]), ran.stderr)
+                    self.assertRegex(ran.stderr, rf"\A{path} is the function's, in place of this runtime's: .*\n+REPORT ")
+
+    def test_it_does_not_start(self):
+        with function() as root:
+            path = pathlib.Path(root, "bootstrap")
+            path.write_text("#!/nowhere/python3\n")
+            path.chmod(0o755)
+            ran = run(f"TASK_ROOT={root}", "EVENT=1")
+            self.assertEqual((ran.returncode, ran.stderr.count("\n")), (1, 2), ran.stderr)
+            self.assertIn(f"\n{path} does not start: No such file or directory; is the program there that its #! line names?\n", ran.stderr)
+
+    def test_a_copy_of_this_repositorys_is_not_one(self):
+        with function(app="def handler(event, context): return event") as root:
+            shutil.copy(REPO / "bootstrap", root)
+            ran = run(f"TASK_ROOT={root}", "EVENT=1")
+            self.assertEqual((ran.stdout, ran.stderr.splitlines()[0]), (b"1\n", "HANDLER=app.handler"))
 
 
 class Live(unittest.TestCase):

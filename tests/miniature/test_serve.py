@@ -941,6 +941,21 @@ class Debugging(unittest.TestCase):
             thread.join(10)
             self.assertEqual(answers, [42])
 
+    def test_a_bootstrap_of_its_own(self):
+        """Which the folder needs no other file beside; and where somebody else starts it, the command is told."""
+        with function(**{"bootstrap.sh": "#!/usr/bin/env python3\nimport runtime\nruntime.run(lambda event, context: 'its own')\n"}) as root:
+            path = os.path.join(root, "bootstrap")
+            os.rename(f"{path}.sh", path)
+            os.chmod(path, 0o755)
+            with Served(root) as served:
+                self.assertEqual(served.invoke().json, "its own", served.log)
+            with Served(root, "") as served:
+                last = f"or, where a debugger wants Python: PYTHONPATH={REPO} python3 {path}\n"
+                *_, command = iter(lambda: served.process.stdout.readline().decode() or self.fail(served.log), last)
+            self.assertEqual(command, f"PYTHONPATH={REPO} {path}\n")
+        with function() as root, Served(root, "") as served:  # what somebody else starts may lie elsewhere
+            self.assertEqual(served.stop(), 130, served.log)
+
     def test_a_process_that_somebody_else_starts(self):
         with serving(ECHO, "", AWS_LAMBDA_FUNCTION_NAME="orders") as served, tempfile.TemporaryDirectory() as folder:
             python = pathlib.Path(folder, "python3")  # which a machine with several versions need not have
