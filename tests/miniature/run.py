@@ -88,6 +88,9 @@ def check_folder(folder):
         sys.exit(f"{folder_variable()}= is empty: pass the folder that the function is in")
     if not os.path.isdir(folder):
         sys.exit(f"{folder_variable()}={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    memory = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", memory, re.ASCII):
+        sys.exit(f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={memory}: a number of megabytes, as 128 is, without a unit")
     own = own_bootstrap(folder)
     if own and not os.access(own, os.X_OK):
         sys.exit(f"{own} is not executable, and Lambda starts it: chmod +x {shlex.quote(str(own))}")
@@ -160,9 +163,9 @@ def read_event(given, folder):
         sys.exit(f"{name}: no such file")
     except OSError as error:
         sys.exit(f"{name}: {error.strerror}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         hint = f" (a file is EVENT=@{given})" if name == "EVENT" and os.path.isfile(given) else ""
-        sys.exit(f"{name} is not JSON: {error}{hint}")
+        sys.exit(f"{name} is {'nested too deeply for Python' if isinstance(error, RecursionError) else f'not JSON: {error}'}{hint}")
 
 
 def environment(lambdas):
@@ -351,7 +354,7 @@ def show_document(screen, answer):
     body = answer.body
     if answer.status == 413:
         body = json.dumps(too_large()).encode()
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         if answer.headers.get("Content-Type", "").startswith("application/json"):
             body = pretty(body.decode("utf-8")).encode("utf-8") + b"\n"
     screen.write(body, sys.stdout)

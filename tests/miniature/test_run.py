@@ -257,9 +257,10 @@ class Mistake(unittest.TestCase):
                 '{"k": ': "EVENT is not JSON: Expecting value: line 1 column 7",
                 f"{root}/file.json": f"(a file is EVENT=@{root}/file.json)",
                 "[NaN]": "EVENT is not JSON: it has NaN",
+                "[" * 30_000 + "]" * 30_000: "EVENT is nested too deeply for Python",
                 "-Infinity": "EVENT is not JSON: it has -Infinity",
             }.items():
-                with self.subTest(event), self.assertRaises(SystemExit) as raised:
+                with self.subTest(event[:40]), self.assertRaises(SystemExit) as raised:
                     read_event(event, root)
                 self.assertIn(message, raised.exception.code)
                 self.assertNotIn("\n", raised.exception.code)
@@ -453,6 +454,18 @@ class Failure(unittest.TestCase):
                 self.assertEqual(ran.stdout, b"")
                 self.assertRegex(ran.stderr, rf"\Abefore\nRequestId: \S+ Error: Runtime exited {error}\nREPORT ")
                 self.assertRegex(ran.stderr, r"\tStatus: error\tError Type: Runtime.ExitError\n")
+
+    def test_memory_that_is_no_number(self):
+        for size in "256MB", "256.5", "", "0", "-1":
+            ran = run(AWS_LAMBDA_FUNCTION_MEMORY_SIZE=size)
+            self.assertEqual((ran.returncode, ran.stdout), (1, b""))
+            self.assertEqual(ran.stderr, f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={size}: a number of megabytes, as 128 is, without a unit\n")
+
+    def test_a_response_that_is_nested_too_deeply_to_be_indented(self):
+        text = b"[" * 30_000 + b"]" * 30_000
+        with function(function=f"def handler(event, context): return {text!r}") as root:
+            ran = run(f"TASK_ROOT={root}")
+        self.assertEqual((ran.returncode, ran.stdout.strip()), (0, text), ran.stderr[-1000:])
 
     def test_memory_where_nothing_tells(self):
         """The process is gone from /proc, and slim images have no ps."""
