@@ -23,7 +23,7 @@ import tempfile
 import time
 import uuid
 
-from deploy import FUNCTION, RUNTIME, TESTS, aws, interpreter, leave, read_event, variable
+from deploy import FUNCTION, RUNTIME, TESTS, aws, exit_with, interpreter, leave, read_event, variable
 from package import Interpreter, Refused, architecture, check_function
 
 COLD, WARM = 10, 100
@@ -180,4 +180,4 @@ def guarded():
 
 
 if __name__ == "__main__":
-    sys.exit(guarded())
+    exit_with(guarded)

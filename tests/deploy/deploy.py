@@ -18,6 +18,7 @@ from package import Interpreter, Refused, architecture, check_function, compiler
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS)
+from miniature.output import exit_with  # noqa: E402
 from miniature.run import read_event  # noqa: E402
 
 REPO = os.path.dirname(TESTS)
@@ -118,11 +119,15 @@ def leave(text):
     sys.exit(f"{os.path.basename(sys.argv[0])}: {text}")  # compare.py's as well
 
 
+def guarded(command):
+    try:
+        command()
+    except (Refused, OSError) as error:
+        leave(error)
+
+
 if __name__ == "__main__":
     commands = {"create": create, "invoke": invoke, "delete": delete}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    try:
-        commands[sys.argv[1]]()
-    except (Refused, OSError) as error:
-        leave(error)
+    exit_with(guarded, commands[sys.argv[1]])

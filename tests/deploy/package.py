@@ -197,8 +197,15 @@ def this_machine():
 
 def note(text):
     # SAM shows what make writes to stdout, and of stderr what made it fail.
-    file = sys.stdout if os.environ.get("ARTIFACTS_DIR") else sys.stderr
-    print(f"{os.path.basename(__file__)}: {packed + ': ' if packed else ''}{text}", file=file, flush=True)
+    say(f"{os.path.basename(__file__)}: {packed + ': ' if packed else ''}{text}", sys.stdout if os.environ.get("ARTIFACTS_DIR") else sys.stderr)
+
+
+def say(text, file):
+    try:
+        print(text, file=file, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # or the interpreter says so once more
+        raise Refused(f"{file.name.strip('<>')} cannot be written to: {error.strerror}") from None
 
 
 packed = ""  # the folder that is packed, which every line names
@@ -563,10 +570,11 @@ def report(output, files, interpreter=None, kind="function"):
         python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
         if kind == "layer":
             python = f"compiled for {python}, no interpreter"
-    print(
+    say(
         f"{output}: {len(files)} files{' from ' + packed if packed else ''}, "
         f"{'' if is_folder(output) else megabytes(os.path.getsize(output)) + ', '}{megabytes(size)} unpacked (Lambda's limit for a function and its layers: 250 MB), "
-        f"{python}"
+        f"{python}",
+        sys.stdout,
     )
     if size > LIMIT:
         note(f"warning: {megabytes(size)} unpacked is over Lambda's 250 MB: use a container image or remove files")

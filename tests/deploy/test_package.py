@@ -447,6 +447,15 @@ def handler(event, context):
         link.symlink_to("gone")
         self.assertEqual(self.pack(), (1, f"package.py: {link} is a symbolic link to nothing: remove it\n"))
 
+    @unittest.skipUnless(os.path.exists("/dev/full"), "this machine has no /dev/full")
+    def test_a_stdout_that_is_full(self):
+        self.write("function.py")
+        command = [sys.executable, REPO / "tests/deploy/package.py", "function", self.folder / "code", "--output", self.output]
+        with open("/dev/full", "w") as full:
+            ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual((ran.returncode, ran.stderr), (1, b"package.py: stdout cannot be written to: No space left on device\n"))
+        self.assertTrue(self.output.exists())
+
     def test_the_zip_itself_is_left_out(self):
         self.write("function.py")
         self.output = self.folder / "code/function.zip"

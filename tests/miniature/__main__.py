@@ -20,8 +20,6 @@ def main(program="", *arguments):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(*sys.argv[1:]))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter says so once more
-        sys.exit(141)
+    from miniature.output import exit_with
+
+    exit_with(main, *sys.argv[1:])

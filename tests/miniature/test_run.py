@@ -613,6 +613,40 @@ class OwnBootstrap(unittest.TestCase):
             self.assertEqual((ran.stdout, ran.stderr.splitlines()[0]), (b"1\n", "HANDLER=app.handler"))
 
 
+class Output(unittest.TestCase):
+    """A stdout that takes nothing: one line, and no traceback."""
+
+    def sh(self, command, *variables):
+        with function(function="def handler(event, context): return event", **{"event.json": "[1]"}) as root:
+            words = script(f"TASK_ROOT={root}", "HANDLER=function.handler", *variables)
+            return subprocess.run(
+                ["sh", "-c", command, "sh", *words], cwd=REPO, env=caller(), timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, universal_newlines=True,
+            )
+
+    def test_full(self):
+        for command in 'exec "$@"', f"PORT=0 exec {shlex.quote(sys.executable)} tests/miniature serve tests/hello":
+            ran = self.sh(f"{command} >/dev/full")
+            self.assertEqual((ran.returncode, "Traceback" in ran.stderr), (1, False), ran.stderr)
+            self.assertRegex(ran.stderr, r"(?m)^No space left on device: stdout cannot be written to, or /.*\n\Z")
+
+    def test_closed(self):
+        """What would be opened next is not written into."""
+        ran = self.sh('exec "$@" >&-')
+        self.assertEqual((ran.returncode, ran.stdout), (0, ""), ran.stderr)
+        self.assertRegex(ran.stderr, REPORT)
+        ran = self.sh('exec "$@" 2>&-')
+        self.assertEqual((ran.returncode, ran.stdout), (0, "[\n  1\n]\n"))
+        self.assertEqual(self.sh('exec "$@" <&- >&- 2>&-').returncode, 0)
+
+    def test_read_by_nobody(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        ran = subprocess.run(script("EVENT={}"), cwd=REPO, env=caller(), timeout=60, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE)
+        os.close(writer)
+        self.assertEqual((ran.returncode, b"Traceback" in ran.stderr), (141, False), ran.stderr)
+
+
 class Live(unittest.TestCase):
     """What shows while the function still works. It waits at a named pipe until the test lets it go on."""
 

@@ -39,6 +39,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 import runtime  # noqa: E402
+from miniature.output import exit_with  # noqa: E402
 from miniature.raw import ACCEPTED, Process, RawApi  # noqa: E402
 from miniature.raw import event as plain_event  # noqa: E402
 
@@ -941,4 +942,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(main, sys.argv[1:])
