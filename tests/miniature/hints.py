@@ -35,10 +35,11 @@ def hint(folder, handler, error):
         return near_miss(folder, handler)
     if message.startswith("not an HTTP event"):
         return """an HTTP event, to begin with: EVENT='{"httpMethod": "GET", "path": "/"}'; make serve makes them of a browser's requests"""
-    mixed_up = re.search(r"\b__call__\(\) (takes 3 positional arguments but 4 were|missing 1 required positional argument: 'send')", message)
-    if mixed_up:
-        right, wrong = ("wsgi", "asgi") if mixed_up[1].startswith("takes") else ("asgi", "wsgi")
-        return f"an application of the other kind? It is runtime.{right}(app) then, and not runtime.{wrong}(app)"
+    # An application that is called as one of the other kind, or as a handler, with the event and the context.
+    if re.search(r"\(\) missing 1 required positional argument: 'send'", message):
+        return "an ASGI application? Its handler is runtime.asgi(app): neither runtime.wsgi(app) nor the application itself"
+    if re.search(r"\b__call__\(\) takes 3 positional arguments but 4 were|^'(wsgi\.\w+|REQUEST_METHOD|PATH_INFO|SCRIPT_NAME)'$|'LambdaContext' object is not callable", message):
+        return "a WSGI application? Its handler is runtime.wsgi(app): neither runtime.asgi(app) nor the application itself"
     if error_type in ("Runtime.ImportModuleError", "ModuleNotFoundError", "ImportError"):
         return built_for_another(folder, message) or missing_module(folder, handler, message)
     return None

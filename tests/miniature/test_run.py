@@ -388,15 +388,16 @@ class Failure(unittest.TestCase):
         source = """
             import runtime
             class Flask:
-                def __call__(self, environ, start_response): pass
+                def __call__(self, environ, start_response): return environ["wsgi.url_scheme"]
             class FastAPI:
                 async def __call__(self, scope, receive, send): pass
             flask, fastapi = runtime.asgi(Flask()), runtime.wsgi(FastAPI())
         """
         with function(function=source) as root:
-            for name, right in ("flask", "wsgi"), ("fastapi", "asgi"):
-                ran = run(f"TASK_ROOT={root}", f"HANDLER=function.{name}", 'EVENT={"httpMethod": "GET"}')
-                self.assertIn(f"\nan application of the other kind? It is runtime.{right}(app) then, ", ran.stderr)
+            for name, right in ("flask", "WSGI"), ("a", "WSGI"), ("other", "WSGI"), ("fastapi", "ASGI"), ("b", "ASGI"), ("plain", "ASGI"):
+                with self.subTest(name):
+                    ran = run(f"TASK_ROOT={root}", f"HANDLER=function.{name}", 'EVENT={"httpMethod": "GET"}')
+                    self.assertRegex(ran.stderr, rf"\nan? {right} application\? Its handler is runtime.{right.lower()}\(app\): ")
             ran = run(f"TASK_ROOT={root}", "HANDLER=function.flask", "EVENT={}")
             self.assertIn("""\nan HTTP event, to begin with: EVENT='{"httpMethod": "GET", "path": "/"}'; make serve """, ran.stderr)
 
@@ -404,6 +405,9 @@ class Failure(unittest.TestCase):
         ran = run("HANDLER=orders.handler")
         self.assertRegex(ran.stderr, r"\AFUNCTION=tests/hello\n\[ERROR\] .* No module named 'orders'")
         with function(orders="def handler(event, context): return 1") as root:
+            async def plain(scope, receive, send): pass
+            def other(environ, start_response): start_response("200 OK", [])
+            a, b = Flask(), FastAPI()
             self.assertNotIn("FUNCTION", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
 
     def test_import_that_does_not_end(self):
