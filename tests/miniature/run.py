@@ -121,7 +121,8 @@ def find_handler(folder, needed=True):
     """The handler that the folder seems to have, function.handler first. Where it is not needed, since the function's own bootstrap or a
     person's debugger starts the process, that is what it is called if it cannot be told."""
     needed = needed and not own_bootstrap(folder)
-    files = sorted(path.name for path in pathlib.Path(folder).glob("*.py") if path.name != "runtime.py")
+    paths = [path for path in pathlib.Path(folder).glob("*.py") if path.name != "runtime.py" or path.read_bytes() != (REPO / "runtime.py").read_bytes()]
+    files = sorted(path.name for path in paths if len(paths) == 1 or path.name != "runtime.py")
     names = ["function.py", "lambda_function.py", "app.py", "main.py", "index.py", "handler.py"]
     file = next((name for name in names if name in files), files[0] if len(files) == 1 else None)
     if file is None and not needed:

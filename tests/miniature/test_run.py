@@ -274,6 +274,12 @@ class Mistake(unittest.TestCase):
             self.check(f"{root} has one.py, two.py: pass HANDLER=file.function", f"TASK_ROOT={root}")
         with function() as root:
             self.check(f"{root} has no .py file: pass HANDLER=file.function", f"TASK_ROOT={root}")
+            shutil.copy(REPO / "runtime.py", root)
+            self.check(f"{root} has no .py file: pass HANDLER=file.function", f"TASK_ROOT={root}")
+        with function(runtime="def handler(event, context): return __name__") as root:
+            self.assertEqual(guess(root), "runtime.handler")
+            pathlib.Path(root, "app.py").touch()
+            self.assertEqual(guess(root), "app.handler")
         for source, message in {
             "handlers = []\ndef _helper(): pass\ndef my_function(event, context): lambda: 1": "my_function: pass HANDLER=thing.my_function",
             "def one(): pass\nif True:\n    async def two(): pass": "one, two: pass HANDLER=thing.function",
