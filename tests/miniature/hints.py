@@ -31,7 +31,7 @@ def hint(folder, handler, error):
     error_type, message = error.get("errorType", ""), error.get("errorMessage", "")
     file, _, name = handler.rpartition(".")
     named = ("Runtime.HandlerNotFound", "Runtime.MalformedHandlerName") + (() if module_exists(folder, file) else ("Runtime.ImportModuleError",))
-    if error_type in named or not file or not name:
+    if error_type in named or not file or not name or handler.startswith("/"):
         return near_miss(folder, handler)
     if message.startswith("not an HTTP event"):
         return """an HTTP event, to begin with: EVENT='{"httpMethod": "GET", "path": "/"}'; make serve makes them of a browser's requests"""
@@ -46,6 +46,8 @@ def hint(folder, handler, error):
 
 
 def module_exists(folder, name):
+    if name.startswith((".", "/")):
+        return False
     path = os.path.join(folder, name.replace(".", "/"))
     return os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))
 
@@ -125,22 +127,34 @@ def top_level(path):
 
 def near_miss(folder, handler):
     """What to write in place of a HANDLER that names nothing, from what the folder has; None if it is not to blame."""
+    def defined(module):
+        path = f"{module}.py" if os.path.isfile(os.path.join(folder, f"{module}.py")) else f"{module}/__init__.py"
+        return path, *top_level(os.path.join(folder, path))
+
+    variable = os.environ.get("MAKE_FUNCTION", "FUNCTION")
     plain = re.sub(r"^\./|\(.*\)$", "", handler.strip()).replace(":", ".")
+    way, _, rest = plain.rpartition("/")
+    if plain.startswith("/") or ".." in way.split("/"):
+        where = next((path for path in (way or "/", os.path.join(folder, way), folder) if module_exists(path, rest.rpartition(".")[0])), None)
+        return f"HANDLER={handler}: its folder has a variable of its own" + (f": {variable}={os.path.relpath(where)} HANDLER={rest}?" if where else f", which is {variable}")
     file, _, name = re.sub(r"\.py\b", "", plain).rpartition(".")
     files = {path.relative_to(folder).as_posix()[:-3].removesuffix("/__init__") for path in pathlib.Path(folder).rglob("*.py")}
     module = file.replace(".", "/")
+    parent, _, last = module.rpartition("/")
     if not file or not name:
         hint = "it is file.function, as in function.handler"
+    elif module not in files and parent in files and last in defined(parent)[1]:
+        hint = f"it is file.function: HANDLER={parent}.{last}?"
     elif module not in files:
         close = [each for each in files if each.lower() == module.lower()] or difflib.get_close_matches(module, sorted(files), 1)
         hint = f"there is no {module}.py in {folder}"
         if module_exists(os.curdir, file):
-            hint += f", but here: {os.environ.get('MAKE_FUNCTION', 'FUNCTION')}=. HANDLER={handler}?"
+            hint += f", but here: {variable}=. HANDLER={handler}?"
         elif close:
-            hint += f": HANDLER={close[0]}.{name}?"
+            path, bound, functions = defined(close[0])
+            hint += f": HANDLER={close[0]}.{name}?" if name in bound else f", but {path}, which defines {', '.join(functions) or 'no function'}"
     else:
-        path = f"{module}.py" if os.path.isfile(os.path.join(folder, f"{module}.py")) else f"{module}/__init__.py"
-        bound, functions = top_level(os.path.join(folder, path))
+        path, bound, functions = defined(module)
         close = [name] if name in bound else difflib.get_close_matches(name, functions, 1)
         right = f"{file}.{close[0]}" if close else None
         if right == handler and file in getattr(sys, "stdlib_module_names", ()):

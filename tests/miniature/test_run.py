@@ -368,6 +368,8 @@ class Failure(unittest.TestCase):
             "okay.handler": "there is no okay.py in {}: HANDLER=ok.handler?",
             "shop/orders.plcae": "shop/orders.py defines place: HANDLER=shop/orders.place?",
             "shop.order.place": "there is no shop/order.py in {}: HANDLER=shop/orders.place?",
+            "ok.other.x": "it is file.function: HANDLER=ok.other?",
+            "okay.missing": "there is no okay.py in {}, but ok.py, which defines handler, other",
             "empty.handler": "empty.py defines no function",
             "elsewhere.handler": "there is no elsewhere.py in {}",
             "package.hndler": "package/__init__.py defines handler: HANDLER=package.handler?",
@@ -389,6 +391,11 @@ class Failure(unittest.TestCase):
                             said = hint(root, handler, aws.init_error.json)
                     said = [line for line in said.splitlines() if line.startswith("HANDLER=")]
                     self.assertEqual(said, [f"HANDLER={handler}: {text.format(root)}"] if text else [])
+            self.assertTrue(hint(root, "/ok.handler", {"errorType": "ValueError"}).endswith(" HANDLER=ok.handler?"))
+            for way in f"{root}/shop", f"../{os.path.basename(root)}/shop":
+                ran = run(f"TASK_ROOT={root}", f"HANDLER={way}/orders.place", MAKE_FUNCTION="TASK_ROOT")
+                where = os.path.relpath(os.path.join(root, way), REPO)
+                self.assertIn(f"\nHANDLER={way}/orders.place: its folder has a variable of its own: TASK_ROOT={where} HANDLER=orders.place?\n", ran.stderr)
 
     def test_web_applications(self):
         source = """
@@ -397,6 +404,9 @@ class Failure(unittest.TestCase):
                 def __call__(self, environ, start_response): return environ["wsgi.url_scheme"]
             class FastAPI:
                 async def __call__(self, scope, receive, send): pass
+            async def plain(scope, receive, send): pass
+            def other(environ, start_response): start_response("200 OK", [])
+            a, b = Flask(), FastAPI()
             flask, fastapi = runtime.asgi(Flask()), runtime.wsgi(FastAPI())
         """
         with function(function=source) as root:
@@ -411,9 +421,6 @@ class Failure(unittest.TestCase):
         ran = run("HANDLER=orders.handler")
         self.assertRegex(ran.stderr, r"\AFUNCTION=tests/hello\n\[ERROR\] .* No module named 'orders'")
         with function(orders="def handler(event, context): return 1") as root:
-            async def plain(scope, receive, send): pass
-            def other(environ, start_response): start_response("200 OK", [])
-            a, b = Flask(), FastAPI()
             self.assertNotIn("FUNCTION", run(f"TASK_ROOT={root}", "HANDLER=orders.handler").stderr)
 
     def test_import_that_does_not_end(self):
