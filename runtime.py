@@ -970,6 +970,7 @@ def asgi(
     starts with the process, as part of init, and ends with it. The event and the context are in
     the scope, as `aws.event` and `aws.context`. Any other event raises ValueError.
     """
+    _check_application(app, "asgi")
     return _AsgiHandler(app, root_path, streaming)
 
 
@@ -980,6 +981,7 @@ def wsgi(
 
     As asgi(); the event and the context are in `environ`.
     """
+    _check_application(app, "wsgi")
 
     def handler(event: "Any", context: "LambdaContext") -> "Any":
         request = _HttpRequest(event, root_path, streaming)
@@ -991,6 +993,12 @@ def wsgi(
         return request.make_response(head, b"".join(body))
 
     return handler
+
+
+def _check_application(app: object, name: str) -> None:
+    """Raise TypeError if it cannot be called: the import would go well, and each request fail."""
+    if not callable(app):
+        raise TypeError(f"runtime.{name}() takes an application, and {type(app).__name__} cannot be called")
 
 
 class _HttpRequest:

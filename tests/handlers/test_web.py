@@ -508,6 +508,16 @@ class Answers(Web):
         self.assertEqual(len({self.streamed(sent).connection for _ in range(3)}), 1)
 
 
+class NoApplication(unittest.TestCase):
+    def test_what_cannot_be_called_fails_the_import(self):
+        """Else each request would: `import app` in place of `from app import app`, or uvicorn's "module:app"."""
+        for name, app, kind in ("asgi", "None", "NoneType"), ("wsgi", "runtime", "module"), ("asgi", "'main:app'", "str"):
+            with self.subTest(app), function(function=f"import runtime\nhandler = runtime.{name}({app})") as root, Lambda(root) as aws:
+                self.assertEqual(aws.wait(), 1)
+                error = aws.init_error.json
+            self.assertEqual((error["errorType"], error["errorMessage"]), ("TypeError", f"runtime.{name}() takes an application, and {kind} cannot be called"))
+
+
 class Exit(unittest.TestCase):
     def test_in_an_application(self):
         for front_end in "HTTP API", "function URL":
