@@ -602,8 +602,10 @@ def by_metadata(value, content_type, body):
 def header(name, value):
     """A header's value as http.server writes it; UTF-8 on the wire."""
     value = {True: "true", False: "false", None: ""}.get(value, value) if isinstance(value, (bool, type(None))) else value
-    if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"header {name}: {value!r} is none")
+    if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError(f"{name!r} is no name of a header")
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"header {name} is {type(value).__name__}: it has to be a string" + "; several go into multiValueHeaders" * isinstance(value, list))
     value = str(value)
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
         raise ValueError(f"header {name} has a line break or another control character")

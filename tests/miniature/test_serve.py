@@ -438,6 +438,7 @@ class Url(unittest.TestCase):
                 ({"statusCode": 100}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "headers": {"a": "b\nc: d"}}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "headers": {"a b": "c"}}, 502, "text/plain", b"Internal Server Error"),
+                ({"statusCode": 200, "headers": {"x-list": ["c"]}}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "headers": []}, 200, "application/json", b""),
                 ({"statusCode": 200, "headers": ["a"]}, 502, "text/plain", b"Internal Server Error"),
                 ({"statusCode": 200, "body": "x", "isBase64Encoded": True}, 502, "text/plain", b"Internal Server Error"),
@@ -447,7 +448,8 @@ class Url(unittest.TestCase):
             self.assertEqual(served.get().status, 502)
             for told in (
                 "502: body is dict: it has to be a string", "502: statusCode is 'x': a number from 200 to 599", "502: header a has a line break",
-                "502: header a b: 'c' is none", "502: isBase64Encoded is true, and body is not base64", "502: the response is not JSON: return a dict",
+                "502: 'a b' is no name of a header", "502: header x-list is list: it has to be a string; several go into multiValueHeaders\n",
+                "502: isBase64Encoded is true, and body is not base64", "502: the response is not JSON: return a dict",
             ):
                 self.assertIn(told, served.log)
             value = {"statusCode": 200, "headers": {"X-N": 1, "X-B": True, "X-U": "é", "Content-Length": "99"}, "cookies": ["a=1; Path=/", "b=2"]}
