@@ -251,6 +251,8 @@ def check_function(folder):
         raise Refused("FUNCTION= is empty: pass the folder with the function's files")
     if not os.path.isdir(folder):
         raise Refused(f"FUNCTION={folder}: " + ("pass the folder that it is in" if os.path.isfile(folder) else "no such folder"))
+    if os.path.samefile(folder, "/"):
+        raise Refused(f"FUNCTION={folder} is this machine's root: pass the folder with the function's files")
     if os.path.samefile(folder, REPO):
         raise Refused(f"FUNCTION={folder} is this runtime's own folder: pass one with only the function's files")
 

@@ -507,7 +507,7 @@ def handler(event, context):
         self.refused(f"FUNCTION={self.folder}/code has no files to pack")
 
     def test_no_name_and_this_repository(self):
-        for folder, text in (("", "FUNCTION= is empty"), (REPO, f"FUNCTION={REPO} is this runtime's own folder")):
+        for folder, text in (("", "FUNCTION= is empty"), ("/", "FUNCTION=/ is this machine's root: pass the folder"), (REPO, f"FUNCTION={REPO} is this runtime's own folder")):
             status, said = build("function", folder, "--output", self.output)
             self.assertEqual((status, said.count("\n"), self.output.exists()), (1, 1, False), said)
             self.assertIn(text, said)
