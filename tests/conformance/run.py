@@ -95,6 +95,10 @@ def is_asked_for(name):
 
 
 def main():
+    there = sorted(path.stem for path in HERE.glob("test_*.py"))
+    unknown = [test for test in sys.argv[1:] if test.partition(".")[0] not in there and not any(word.startswith("-") for word in sys.argv)]
+    if unknown:
+        sys.exit(f"make conformance: TESTS={' '.join(unknown)}: there are {', '.join(there)}")
     if sys.version_info < (3, 10):
         sys.exit(f"make conformance: awslambdaric has no release for Python {sys.version_info[0]}.{sys.version_info[1]}; "
                  "give it another: make conformance PYTHON=python3.13")

@@ -116,6 +116,10 @@ class Folders(Make):
         test.write_text("import unittest\nclass It(unittest.TestCase):\n    def test(self): print('here it is')\n")
         self.assertEqual(self.make("test", "ROOM=protocol").stdout, "here it is\n")
 
+        program = str(REPO / "tests/conformance/run.py")
+        said = subprocess.run([sys.executable, program, "test_web.Flask", "test_nope"], stderr=subprocess.PIPE, universal_newlines=True).stderr
+        self.assertRegex(said, r"\Amake conformance: TESTS=test_nope: there are test_beside_awslambdaric, .*\n\Z")
+
     def test_build_as_sam_calls_it(self):
         """In a copy of the function's folder, with the Makefile by its path and ARTIFACTS_DIR in the environment."""
         command = 'cd own && make --makefile "../../the runtime/Makefile" build-Orders'
