@@ -53,17 +53,20 @@ $(if $(shell $(call quoted,$(PYTHON)) -c 'import sys; print("x" * (sys.version_i
 endif
 .DEFAULT_GOAL := help
 COMMANDS := help run serve test test-newest test-arm64 lint fuzz conformance bench dist layer create invoke update delete compare clean
-.PHONY: $(COMMANDS)
+ROOMS := handlers deploy lifecycle miniature protocol
+.PHONY: $(COMMANDS) $(ROOMS:%=test-%)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(here)/Makefile
 
-# What is typed where a FUNCTION= belongs would run or pack the example, and then be "up to date". A Makefile that
-# includes this one has goals of its own.
-STRAY := $(filter-out $(COMMANDS) build-%,$(MAKECMDGOALS))
-STRAY := $(shell list=$(call quoted,$(MAKEFILE_LIST)); [ -f "$${list$(HASH) }" ] && cd $(caller) && for goal in $(call quoted,$(STRAY)) $(foreach goal,$(STRAY),$(call quoted,$(goal))); do \
-    [ -n "$$goal" ] && [ -e "$$goal" ] && echo "$$goal" && break; done)
-$(if $(STRAY),$(error $(STRAY) is no command of this Makefile: a folder with a function is passed as in FUNCTION=$(STRAY)))
+# What is typed where FUNCTION= or HANDLER= belongs would run or pack the example, and only then be no goal, or "up to date". A Makefile
+# that includes this one has goals of its own.
+STRAY := $(filter-out $(COMMANDS) $(ROOMS:%=test-%) build-%,$(MAKECMDGOALS))
+STRAY := $(if $(STRAY),$(shell list=$(call quoted,$(MAKEFILE_LIST)); [ -f "$${list$(HASH) }" ] || exit 0; cd $(caller); \
+    for goal in $(call quoted,$(STRAY)) $(foreach goal,$(STRAY),$(call quoted,$(goal))); do \
+    [ ! -e "$$goal" ] || exec printf '%s is no command of this Makefile: a folder with a function is passed as in FUNCTION=%s' "$$goal" "$$goal"; done; \
+    printf '%s is no command of this Makefile: make help lists them' $(call quoted,$(firstword $(STRAY)))))
+$(if $(STRAY),$(error $(STRAY)))
 
 # The function sees its own variables and Lambda's: miniature/run.py takes out what make has put in.
 run: export MAKE_GIVEN := $(filter $(VARIABLES),$(GIVEN)) FUNCTION PYTHON
@@ -77,11 +80,9 @@ serve: export MAKE_FUNCTION := $(NAME)
 serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=9000 TIMEOUT=900 CONCURRENCY=10 INVOKE_MODE=BUFFERED; HANDLER= for a debugger
 	@cd $(caller) && MAKE_PID=$$PPID exec "$$PYTHON" $(here)/tests/miniature serve $(function) $(if $(HANDLER)$(filter HANDLER,$(GIVEN)),"$$HANDLER")
 
-# The rooms of tests/ that `make test` enters, two more at a time than there are processors, since they wait for two fifths of their time:
+# `make test` enters its rooms two more at a time than there are processors, since they wait for two fifths of their time:
 # the longest first, so that none is left alone at the end; lifecycle waits for three quarters. In CI as many as there are processors:
 # no process is then late for want of one, as for the 100 ms in which it has to say where it hangs.
-ROOMS := handlers deploy lifecycle miniature protocol
-.PHONY: $(ROOMS:%=test-%)
 PYTHONFLAGS ?=
 test:  ## the tests: standard library only, no network, 52 s on two processors; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
 	@$(MAKE) -f $(here)/Makefile -s -k -j$$(($$(getconf _NPROCESSORS_ONLN)$(if $(CI),, + 2))) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))

@@ -170,6 +170,18 @@ class Values(Make):
                 self.refused(text, self.make(*goals))
         self.assertFalse((self.mine / "dist").exists())
 
+    def test_a_stray_goal_that_is_nothing(self):
+        for command in 'make -s -f "../the runtime/Makefile"', 'make -s -C "../the runtime"':
+            for words in ["run", "function.handler"], ["serve", "PORT=0", "7893"], ["layer", '{"a":1}'], ["dist", "test-nope"]:
+                with self.subTest(command, words=words):
+                    self.refused(f" {words[-1]} is no command of this Makefile: make help lists them.", self.sh(f'{command} "$@"', *words))
+        self.assertEqual(list(self.folder.rglob("dist")), [])
+
+    def test_goals_of_a_makefile_that_includes_this_one(self):
+        (self.mine / "Makefile").write_text("include ../the\\ runtime/Makefile\n.PHONY: own\nown: ; @echo mine $(STAGE)\n")
+        made = self.sh("make -s clean own STAGE=prod")
+        self.assertEqual((made.returncode, made.stdout, made.stderr), (0, "mine prod\n", ""))
+
     def test_as_they_were_written(self):
         event = json.dumps(["it's \"5\" $HOME `pwd` $(shell touch pwned) $$ # 100% \\ \u00e9 ${x} a,b) ("], ensure_ascii=False)
         made = self.make("run", "FUNCTION=it's $HOME", f"EVENT={event}")
