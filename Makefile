@@ -67,6 +67,8 @@ STRAY := $(if $(STRAY),$(shell list=$(call quoted,$(MAKEFILE_LIST)); [ -f "$${li
     [ ! -e "$$goal" ] || exec printf '%s is no command of this Makefile: a folder with a function is passed as in FUNCTION=%s' "$$goal" "$$goal"; done; \
     printf '%s is no command of this Makefile: make help lists them' $(call quoted,$(firstword $(STRAY)))))
 $(if $(STRAY),$(error $(STRAY)))
+STRAY := $(if $(filter test%,$(MAKECMDGOALS)),$(filter-out $(ROOMS),$(ROOM)))
+$(if $(STRAY),$(error ROOM=$(STRAY): the rooms are $(ROOMS)))
 
 # The function sees its own variables and Lambda's: miniature/run.py takes out what make has put in.
 run: export MAKE_GIVEN := $(filter $(VARIABLES),$(GIVEN)) FUNCTION PYTHON

@@ -116,6 +116,8 @@ class Folders(Make):
         test.write_text("import unittest\nclass It(unittest.TestCase):\n    def test(self): print('here it is')\n")
         self.assertEqual(self.make("test", "ROOM=protocol").stdout, "here it is\n")
 
+        for goal in "test", "test-newest", "test-arm64":
+            self.refused("ROOM=nope: the rooms are handlers ", self.make(goal, "ROOM=protocol nope"))
         program = str(REPO / "tests/conformance/run.py")
         said = subprocess.run([sys.executable, program, "test_web.Flask", "test_nope"], stderr=subprocess.PIPE, universal_newlines=True).stderr
         self.assertRegex(said, r"\Amake conformance: TESTS=test_nope: there are test_beside_awslambdaric, .*\n\Z")
