@@ -600,7 +600,7 @@ class Api:
         with self.condition:
             return self.faults[kind].popleft() if self.faults[kind] else None
 
-    def restore(self, timeout=10):
+    def restore(self, timeout=30):
         """Wait until the runtime is ready for its snapshot, and let it go on as if restored from it."""
         self.wait_for(lambda: self.restoring, timeout, "no restore/next")
         with self.condition:
@@ -626,7 +626,7 @@ class Api:
     def restore_error(self):
         return next((request for request in self.sent("restore/error") if request.done), None)
 
-    def wait_for(self, predicate, timeout=10, what="it did not happen"):
+    def wait_for(self, predicate, timeout=30, what="it did not happen"):
         """Wait until predicate() is true; it is asked after each thing that happens here."""
         with self.condition:
             if not self.condition.wait_for(predicate, timeout):

@@ -241,7 +241,7 @@ class Lambda(Api):
     def signal(self, number):
         self.process.send_signal(number)
 
-    def wait(self, timeout=10):
+    def wait(self, timeout=30):
         """The exit status of the process, minus the signal's number when one ended it."""
         self.wait_for(lambda: self.status is not None, timeout, "the process goes on")
         return self.status
@@ -405,7 +405,7 @@ def tell(fifo, text="", timeout=10):
 # ---- what nobody tells of, and has to be asked for again and again
 
 
-def until(condition, what="it did not happen", timeout=10):
+def until(condition, what="it did not happen", timeout=30):
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"{what} within {timeout} s"
