@@ -257,7 +257,7 @@ class Mistake(unittest.TestCase):
                 '{"k": ': "EVENT is not JSON: Expecting value: line 1 column 7",
                 f"{root}/file.json": f"(a file is EVENT=@{root}/file.json)",
                 "[NaN]": "EVENT is not JSON: it has NaN",
-                "[" * 30_000 + "]" * 30_000: "EVENT is nested too deeply for Python",
+                "[" * 1_000_000 + "]" * 1_000_000: "EVENT is nested too deeply for Python",
                 "-Infinity": "EVENT is not JSON: it has -Infinity",
             }.items():
                 with self.subTest(event[:40]), self.assertRaises(SystemExit) as raised:
