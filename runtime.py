@@ -2703,10 +2703,10 @@ class _ResponseStream:
         and without coroutines in coroutines. Of the 3 us, 0.6 are the look at the socket.
         """
         size = len(data)
-        if not self.has_begun or size >= _SMALL_CHUNK:
-            return self.write(data) if size else None
         if not size:
             return None
+        if not self.has_begun or size >= _SMALL_CHUNK:
+            return self.write(data)
         chunk = b"%x\r\n%b\r\n" % (size, data)  # type: ignore[str-format]
         connection = self.connection
         try:
