@@ -21,8 +21,7 @@ from .run import LONGEST_INIT, environment, exit_reason, init_report, memory_war
 TAIL = 4096  # bytes of the log that the caller of an invocation may ask for
 LONG_LOOK = 0.01  # seconds: in a folder with thousands of files no answer waits for a second look at them
 SHUTDOWN = 0.5  # seconds between SIGTERM and SIGKILL
-SETTLE = 0.05  # seconds after the answer in which the function usually asks for the next event
-SETTLE_ERROR = 1  # after an error, for its process may be about to end, as after sys.exit()
+SETTLE = 1  # seconds after the answer in which the function asks for the next event, or its process ends, as after sys.exit()
 FREE_SOON = 0.5  # seconds for which an event waits for the environment that is about to be free
 FOREVER = 86_400  # seconds: the deadline that a function sees which is not timed out
 
@@ -270,7 +269,7 @@ class Invocation:
         self.finished = True
         ended = self.ended_at or (self.answer and self.answer.ended) or time.monotonic()
         with environment.condition:
-            environment.condition.wait_for(lambda: environment.polling or environment.ended, SETTLE_ERROR if self.error else SETTLE)
+            environment.condition.wait_for(lambda: environment.polling or environment.ended, SETTLE)
             environment.drain()
             self.free_soon = bool(environment.polling)
         if self.answer and environment.ended and not environment.attached and not self.trouble:
