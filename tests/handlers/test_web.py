@@ -14,6 +14,7 @@ from miniature import (
     Fault,
     Lambda,
     Served,
+    count_processors,
     function,
     head,
     keeps_connections,
@@ -865,7 +866,7 @@ class Lifespan(unittest.TestCase):
         """Each worker has a lifespan of its own, and ends it."""
         with function(function=LIFESPAN) as root, Lambda(root, env={"AWS_LAMBDA_MAX_CONCURRENCY": "4"}) as aws:
             self.assertEqual(aws.invoke(event()).json["statusCode"], 200)
-            workers = min(4, len(os.sched_getaffinity(0)))
+            workers = min(4, count_processors())
             aws.wait_for_next(4)
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 0)
