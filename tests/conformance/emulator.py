@@ -60,7 +60,7 @@ class Program:
         size = os.fstat(self.output.fileno()).st_size
         return os.pread(self.output.fileno(), size, 0).decode("utf-8", "backslashreplace")
 
-    def wait_for(self, predicate, what, timeout=20):
+    def wait_for(self, predicate, what, timeout=30):
         """Wait for what another program does: nothing tells us of it, so ask every few milliseconds."""
         end = time.monotonic() + timeout
         while not predicate():
@@ -80,7 +80,7 @@ class Program:
             # `unshare` lets SIGTERM pass to the program in it.
             os.killpg(self.process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
+                self.process.wait(30)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -118,7 +118,7 @@ class Emulated(unittest.TestCase):
 
     @contextlib.contextmanager
     def request(self, path, event=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
             connection.request("GET" if event is None else "POST", path, event and json.dumps(event), headers)
             yield connection.getresponse()

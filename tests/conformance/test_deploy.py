@@ -64,7 +64,7 @@ class Deploy(unittest.TestCase):
         request = urllib.request.Request(
             f"{cls.endpoint}/moto-api/{path}", json.dumps(document).encode(), {"Content-Type": "application/json"}
         )
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=30).close()
 
     @classmethod
     def aws(cls, service):

@@ -82,7 +82,7 @@ class Commands(unittest.TestCase):
                 self.assertIn("Transfer-Encoding: chunked", self.run_all(curl.replace("curl -N", "curl -i"))[1])  # it streams
             finally:
                 os.killpg(server.pid, signal.SIGINT)
-                server.communicate(timeout=20)
+                server.communicate(timeout=30)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Beside(unittest.TestCase):
             aws = stack.enter_context(Lambda(root))
 
             def compare(method, path, headers=(), body=None, front_ends=FRONT_ENDS):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 with contextlib.closing(connection):
                     connection.request(method, f"{path}?{QUERY}", body, {**HEADERS, **dict(headers)})
                     response = connection.getresponse()

@@ -60,7 +60,7 @@ class Compare(unittest.TestCase):
         )
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.stderr.close)
-        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.wait, 30)
         self.addCleanup(process.kill)
         return process
 
@@ -156,7 +156,7 @@ class Compare(unittest.TestCase):
                 os.killpg(process.pid, number)
                 until(lambda: self.commands("lambda delete-function"))
                 os.killpg(process.pid, number)
-                _, err = process.communicate(timeout=20)
+                _, err = process.communicate(timeout=30)
                 self.assertEqual((process.returncode, len(err.splitlines())), (1, 3), err)
                 self.check_that_all_is_deleted()
 

@@ -621,7 +621,7 @@ class LayerWithInterpreter(unittest.TestCase):
         program = "import cProfile, doctest, pdb, pydoc, sys; print(sys.prefix, [m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)])"
         result = subprocess.run(
             [self.unpacked / "bin/python3", "-c", program],
-            env={"LD_LIBRARY_PATH": str(self.unpacked / "lib")}, stdout=subprocess.PIPE, universal_newlines=True, timeout=10,
+            env={"LD_LIBRARY_PATH": str(self.unpacked / "lib")}, stdout=subprocess.PIPE, universal_newlines=True, timeout=30,
         )
         prefix, files = result.stdout.split(" [", 1)
         self.assertEqual(prefix, str(self.unpacked))

@@ -345,7 +345,7 @@ class Ids(unittest.TestCase):
             kept = []
 
             def say(text, wait=False):
-                if wait: go.wait(10)
+                if wait: go.wait(30)
                 logging.warning(text)
 
             def start(*arguments):

@@ -76,7 +76,7 @@ class Interpreter(Folder):
         env = {name: value for name, value in {**env, **variables}.items() if value is not None}
         process = subprocess.run(
             [*shell, self.folder / "moved/bootstrap", *arguments], env=env, cwd=self.folder / "path",
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=10,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=30,
         )
         return process.stdout.partition(" ")[0].strip(), process.returncode, process.stderr
 
@@ -336,7 +336,7 @@ os.execvp(most[0], [*most, "-X", "inserted", last])
         wrapper = self.script("show", '#!/bin/sh\necho "$1"; test -x "$1"; echo $?; exec "$@"\n')
         for shell in SHELLS:
             process = subprocess.run(
-                [*shell, BOOTSTRAP], stdout=subprocess.PIPE, universal_newlines=True, timeout=10, cwd="/",
+                [*shell, BOOTSTRAP], stdout=subprocess.PIPE, universal_newlines=True, timeout=30, cwd="/",
                 env={"PATH": f"{self.folder}:{TOOLS}", "AWS_LAMBDA_EXEC_WRAPPER": str(wrapper), "LAMBDA_TASK_ROOT": "/x"},
             )
             self.assertEqual(process.stdout.splitlines(), [str(python), "0", "python -u"])

@@ -637,7 +637,7 @@ async def handler(event, context):
         with processors(1), managed(source, 3) as aws:
             aws.wait_for_next(3)
             aws.send(wire=wire)
-            self.assertTrue(sent.wait(10))
+            self.assertTrue(sent.wait(30))
             neighbour = aws.send(WAIT)
             aws.wait_for(lambda: printed(aws, "waits"))
             self.assertEqual(aws.invoke("exit").json["errorType"], "SystemExit")
@@ -650,7 +650,7 @@ async def handler(event, context):
         """Nothing of it has come yet, but Lambda has given it to this process."""
         def wire(fields, body):
             sent.release()
-            go_on.wait(10)
+            go_on.wait(30)
             yield head(200, {**fields, "Content-Length": len(body)}) + body
 
         source = self.EXIT + "\nasync def stream(event, context):\n    yield str(await handler(event, context))\n"
@@ -659,7 +659,7 @@ async def handler(event, context):
             with self.subTest(handler), processors(1), managed(source, 3, handler=f"function.{handler}") as aws:
                 aws.wait_for_next(3)
                 request_id = aws.send(wire=wire)
-                self.assertTrue(sent.acquire(timeout=10))
+                self.assertTrue(sent.acquire(timeout=30))
                 exits = aws.invoke("exit")
                 self.assertEqual(exits.error["errorType"], "SystemExit")
                 aws.wait_for(lambda aws=aws: len(printed(aws, "starts")) == 2)  # the process knows that it ends
@@ -678,7 +678,7 @@ async def handler(event, context):
                 data, at = head(204, {}), 12
             yield data[:at]
             sent.release()
-            go_on.wait(10)
+            go_on.wait(30)
             yield data[at:]
 
         sent, go_on = threading.Semaphore(0), threading.Event()
@@ -686,7 +686,7 @@ async def handler(event, context):
             aws.invoke()  # from now on the process knows the heads of the usual form
             aws.wait_for_next(5)
             ids = [aws.send(event, wire=wire) for event in (False, {}, 0)]
-            self.assertTrue(all(sent.acquire(timeout=10) for _ in ids))
+            self.assertTrue(all(sent.acquire(timeout=30) for _ in ids))
             aws.invoke()  # the event loop has come round: the parts are out of the sockets
             self.assertEqual(aws.invoke("exit").json["errorType"], "SystemExit")
             aws.wait_for_next(5)  # of the one in its place

@@ -111,18 +111,18 @@ class Request:
         name = "Lambda-Runtime-Function-Error-Type"
         return self.trailers.get(name) or self.headers.get(name)
 
-    def wait(self, timeout=10):
+    def wait(self, timeout=30):
         self._api.await_process(lambda: self.done, f"no end of {self}", timeout)
         return self
 
-    def wait_chunks(self, n, timeout=10):
+    def wait_chunks(self, n, timeout=30):
         """The data of the first n chunks, as soon as they are here."""
         self._api.await_process(lambda: self.done or len(self.chunks) >= n, f"no chunk {n} of {self}", timeout)
         if len(self.chunks) < n:
             self._api.fail(f"{self} ended after {len(self.chunks)} chunks, not {n}")
         return [data for _, data in self.chunks[:n]]
 
-    def stream(self, timeout=10):
+    def stream(self, timeout=30):
         """The data of each chunk, as it arrives."""
         n = 0
         while True:
@@ -347,7 +347,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         fault = self.api.fault(request.kind) or Fault()
         self.read_body(request, fault.after)
         if fault.hold:
-            fault.hold.wait(10)
+            fault.hold.wait(30)
         with self.api.condition:
             status, document = judge()
             request.taken = status < 300 and (fault.status is None or fault.taken)
@@ -380,7 +380,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 request.status = fault.status
             api.condition.notify_all()
         if fault.hold:
-            fault.hold.wait(10)
+            fault.hold.wait(30)
         if request.status != 200 or fault.raw is not None:
             return self.reply(fault.status or 0, None, fault)
         fields = {
@@ -573,7 +573,7 @@ class Api:
             self.condition.notify_all()
         return request_id
 
-    def answer(self, request_id, timeout=10, whole=True):
+    def answer(self, request_id, timeout=30, whole=True):
         """The response or error posted for an invocation; whole=False: as soon as its head is here."""
         def ready():
             post = self.posts.get(request_id)
@@ -583,7 +583,7 @@ class Api:
         self.await_process(ready, f"no answer to {request_id}", timeout)
         return self.posts[request_id]
 
-    def invoke(self, event={}, *, body=None, headers=None, wire=plain, timeout=10):
+    def invoke(self, event={}, *, body=None, headers=None, wire=plain, timeout=30):
         """Send an event, JSON or as `send` has it, and wait for the answer: a `Request`, with its error if it failed.
 
         AssertionError, with the end of the log, if there is none within `timeout` seconds or the process ends without one.
@@ -636,7 +636,7 @@ class Api:
         """Wait until a `next` blocks, or exactly so many: the invocation before it is over, and what it logged is here."""
         self.wait_for(lambda: self.polling if count is None else self.polling == count, what=f"not {count or 'one'} next")
 
-    def await_process(self, predicate, what, timeout=10):
+    def await_process(self, predicate, what, timeout=30):
         """The same for what only a living process can do."""
         with self.condition:
             self.condition.wait_for(lambda: predicate() or self.status is not None, timeout)

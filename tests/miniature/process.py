@@ -386,7 +386,7 @@ def function(**files):
         yield folder
 
 
-def tell(fifo, text="", timeout=10):
+def tell(fifo, text="", timeout=30):
     """Write to a FIFO once somebody reads it: how a test lets a function go on that waits in open("fifo").read()."""
     def is_read():
         try:

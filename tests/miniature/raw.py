@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "bootstrap"
-BOUND = 10  # seconds after which a runtime that does nothing hangs
+BOUND = 30  # seconds after which a runtime that does nothing hangs
 BASE = "/2018-06-01/runtime/"
 NEXT = BASE + "invocation/next"
 ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"status":"OK"}'

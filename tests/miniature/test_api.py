@@ -19,7 +19,7 @@ class Client:
 
     def __init__(self, aws):
         host, port = aws.address.split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket = socket.create_connection((host, int(port)), timeout=30)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self):

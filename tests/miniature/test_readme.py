@@ -56,7 +56,7 @@ class Examples(unittest.TestCase):
         """The first screen shows what it logs and prints."""
         command = [sys.executable, os.path.join(REPO, "tests/miniature"), "run", os.path.join(REPO, "tests/hello")]
         env = {name: value for name, value in os.environ.items() if name != "EVENT"}
-        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=20)
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=30)
         self.assertEqual(done.returncode, 0, done.stderr)
         log, report = plain(done.stderr).split("\n", 1)
         self.assertIn(f"{log}\n\n{done.stdout}", plain(TEXT))
@@ -194,11 +194,11 @@ class Commands(unittest.TestCase):
                     self.assertTrue(line.startswith(start), lines)
                 url = re.search("http[^ ]+", lines[2])[0]
                 self.assertIn("/2015-03-31/functions/function/invocations", url)
-                with urllib.request.urlopen(urllib.request.Request(url, b'{"name": "Grace"}'), timeout=20) as answer:
+                with urllib.request.urlopen(urllib.request.Request(url, b'{"name": "Grace"}'), timeout=30) as answer:
                     self.assertEqual(json.load(answer)["hello"], "Grace")
             finally:
                 os.killpg(process.pid, signal.SIGINT)
-                process.communicate(timeout=20)
+                process.communicate(timeout=30)
 
 
 class Picture(unittest.TestCase):

@@ -689,7 +689,7 @@ class Live(unittest.TestCase):
     def end(self, process):
         if process.poll() is None:  # a test has failed: make run puts the function away, when it is asked to
             os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=10)
+            process.communicate(timeout=30)
 
     def go_on(self):
         with open(self.gate, "w"):

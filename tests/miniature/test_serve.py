@@ -68,7 +68,7 @@ class Served:
             return Answer(connection.getresponse())
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
     def get(self, path="/", **headers):
         return self.ask("GET", path, headers=headers)
@@ -93,7 +93,7 @@ class Served:
     def stop(self, number=signal.SIGINT):
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)  # as a terminal does: its functions are in sessions of their own
-        self.rest = self.process.communicate(timeout=10)[0].decode()
+        self.rest = self.process.communicate(timeout=30)[0].decode()
         return self.process.returncode
 
     def __enter__(self):
@@ -394,7 +394,7 @@ class Url(unittest.TestCase):
 
     def test_what_is_not_escaped(self):
         """curl sends a URL as it was typed."""
-        with serving(ECHO) as served, socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+        with serving(ECHO) as served, socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
             client.sendall("GET /é?ä=ö HTTP/1.0\r\n\r\n".encode())
             event = json.loads(b"".join(iter(lambda: client.recv(1000), b"")).split(b"\r\n\r\n", 1)[1])
             self.assertEqual((event["rawPath"], event["rawQueryString"], event["queryStringParameters"]), ("/é", "ä=ö", {"ä": "ö"}))
@@ -414,7 +414,7 @@ class Url(unittest.TestCase):
             self.assertEqual(served.ask("POST", "/", b"x" * 7_000_000).status, 413)
 
     def test_expect_100_continue(self):
-        with serving(ECHO) as served, socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+        with serving(ECHO) as served, socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
             client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
             self.assertEqual(client.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
             client.sendall(b"hi")
@@ -484,7 +484,7 @@ class Url(unittest.TestCase):
         with serving(source) as served:
             os.mkfifo(os.path.join(served.root, "gate"))
             for method, path in ("GET", "/204"), ("GET", "/304"), ("HEAD", "/200"), ("HEAD", "/204"):
-                with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+                with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
                     client.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\nGET /201 HTTP/1.0\r\n\r\n".encode())
                     head, _, rest = b"".join(iter(lambda: client.recv(1000), b"")).partition(b"\r\n\r\n")
                     self.assertTrue(head.startswith(f"HTTP/1.1 {path[1:]} ".encode()), head)
@@ -531,7 +531,7 @@ class Url(unittest.TestCase):
             with self.assertRaises(http.client.IncompleteRead) as raised:
                 served.get("/late")
             self.assertEqual(raised.exception.partial, b"data: 1\n\n")
-            with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
                 client.sendall(b"GET /old HTTP/1.0\r\n\r\n")
                 head, body = b"".join(iter(lambda: client.recv(1000), b"")).split(b"\r\n\r\n", 1)
                 self.assertEqual(body, b"data: 1\n\ndata: 2\n\n")
@@ -591,7 +591,7 @@ class Url(unittest.TestCase):
                     print("closed", event["rawPath"])
         """
         with serving(source, CONCURRENCY="1") as served:
-            with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
                 client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
                 client.recv(10)
             self.assertEqual(served.get("/next").body, b"end")  # by the same process, which is free
@@ -898,7 +898,7 @@ class AsLambda(unittest.TestCase):
 
     def test_a_port_that_is_taken(self):
         with serving(ECHO) as served, Served(served.root, port=str(served.port)) as other:
-            self.assertEqual(other.process.wait(10), 1)
+            self.assertEqual(other.process.wait(30), 1)
             self.assertEqual(other.log, f"PORT={served.port}: Address already in use: choose another, as in make serve PORT=9100\n")
 
     def test_the_example_is_named(self):
