@@ -2806,6 +2806,7 @@ _SO_COOKIE = 57  # eight bytes that no other socket has, ever
 _NOTHING_RECEIVED = bytes(4)
 
 _SMALL_CHUNK = 1 << 12  # bytes; to copy fewer costs less than to hand them to the kernel in parts
+_SMALL_BODY = 1 << 16  # bytes; a request with fewer is copied into one piece, which sendall() takes
 _RECEIVE = 1 << 16  # bytes asked of the kernel at once: head and event of most invocations
 _LARGEST_HEAD = 1 << 20  # bytes; Lambda's own heads are below 8 kB
 _LARGEST_BODY = 1 << 28  # bytes; Lambda's largest event is 6 MB: more is a broken length
@@ -2954,7 +2955,7 @@ class _Connection:
             if not is_reused:
                 self.open()
             try:
-                if self.event_loop is None and len(body) < _RECEIVE and not _process.is_forked_child:
+                if self.event_loop is None and len(body) < _SMALL_BODY and not _process.is_forked_child:
                     self.sock.sendall(head + body, _NO_SIGNAL)  # 2 us less than send()
                 else:
                     await self.send(head, body)  # which ends a forked child
@@ -3723,15 +3724,15 @@ class _Supervisor:
         return self._CLOSE_LOOK
 
     def is_blocked(self, board: _Board, lateness: "dict[int, float]") -> bool:
-        """Whether a worker does not come to cancelling what is overdue, and SIGURG does not help.
+        """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
-        A worker that is not blocked cancels at the deadline, and abandons after the grace what has not
-        ended for that. So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked.
-        _OVERDUE has two graces: an invocation that SIGURG has interrupted late begins another.
+        A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later.
+        So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked. _OVERDUE may
+        last two graces: an invocation that SIGURG interrupts one late is given another to end in.
         """
-        waits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
-        # Another state by now: it has been answered meanwhile.
-        if not any(late > waits.get(board.state(place), _NEVER) for place, late in lateness.items()):
+        limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
+        # A slot that has been answered since look_at() read it is in another state, and has no limit.
+        if not any(late > limits.get(board.state(place), _NEVER) for place, late in lateness.items()):
             return False
         # SIGURG comes first, and again if the worker took it and is still blocked. It has not helped if it is
         # not taken within _GRACE, if the same invocation blocks again, or if a deadline is 10 * _GRACE ago.
