@@ -128,7 +128,7 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls is a lost connection, or fork()'s as long as no client is made.
+        # An OSError of the runtime's own calls is a lost connection. Before there is a client it is fork()'s.
         # issubclass(): the reason is told in post_error().
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
@@ -148,11 +148,10 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             connection.close()  # Python 3.9 with -X dev crashes at its end on a socket left open
     import atexit
 
-    # sys.exit() waits for threads that the function has left running. Lambda does not: after a
-    # second the process ends all the same. Once the threads are waited for, sys.exit() runs the
-    # atexit functions. Ours, registered last, is run first and cancels the alarm, so that the others
-    # may take longer, as an error tracker's does. And an alarm while the interpreter takes itself
-    # apart would kill the process.
+    # sys.exit() first waits for threads that the function has left running. Lambda does not: so an alarm
+    # ends the process after a second. Then sys.exit() calls the atexit functions, the last registered
+    # first. That is ours, which cancels the alarm: the others may take longer, as an error tracker's
+    # does, and once the interpreter has removed the alarm's handler, the alarm would kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
@@ -308,7 +307,8 @@ def _make_room(folders: "list[str]") -> None:
             except OSError:
                 pass  # who imports it will see
             del sys.modules[__name__]
-            # What is pickled is found by the name of its module: here it has another (_ImportHook).
+            # pickle imports a class by the name of its module. `runtime` is now the function's, and these four
+            # are found under the other name that this module goes by (_ImportHook).
             for kind in (LambdaContext, CognitoIdentity, ClientContext, Client):
                 kind.__module__ = "awslambdaric.lambda_context"
             return
@@ -347,8 +347,8 @@ def _let_go_in_child() -> None:
 def _part_from_parent(event_loop: "Any") -> None:
     """In a forked child, make asyncio's event loop its own.
 
-    The two share one epoll: if the child unregistered a descriptor there, its parent would hear of
-    that no more. And the child has a copy of each task, where only the code that has called fork()
+    The two share one epoll: where the child unregistered a descriptor, its parent would miss what
+    happens on it. And the child has a copy of each task, where only the code that has called fork()
     is to go on: so the steps of all others are cancelled.
     """
     _signal.set_wakeup_fd(-1)  # else the parent's event loop would run its handler of the child's signals
@@ -406,7 +406,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
             try:
                 await handle_event_request(client, request_handler, invocation)
             except _ApiError as exception:
-                client.settle()  # off the board of Managed Instances: no other answer will be tried
+                client.settle()  # the invocation is over, since nothing else will be tried to answer it
                 if not _process.is_shared:
                     raise
                 _note(f"Runtime API: {exception}")  # the others in this process are not to suffer for it
@@ -461,7 +461,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             event_loop.stop()
 
     def waits(client: "LambdaRuntimeClient") -> bool:
-        """Whether it waits for an event of which nothing has come."""
+        """Whether it waits for an event of which nothing has come. Only a _WorkerClient knows its invocation."""
         return client.invocation is None and not client.connection.has_received()
 
     def close_waiting() -> None:
@@ -522,7 +522,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
                 task.cancel()
             if tasks:
                 event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
-            # Once more around: a handler that has called stop() may have left an answer to be sent.
+            # Once more around: where the handler has stopped the event loop, its answer may not be sent yet.
             event_loop.run_until_complete(asyncio.sleep(0))
             for coroutine in coroutines:
                 coroutine.close()  # only the loops whose handler has ignored the cancellation still run
@@ -560,11 +560,11 @@ def _identify_descriptors(event_loop: "Any") -> "list[Any]":
 
 
 def _guard_self_pipe(event_loop: "Any") -> None:
-    """Let threads wake the event loop only while its self-pipe is open, and not some file of the function's.
+    """Keep the bytes by which threads wake the event loop out of the function's files.
 
-    They do so by a byte into the pipe. To compare its identity costs 1.2 us of the 41 that
-    asyncio.to_thread() takes. If it is another file by now, nothing is written: the event loop's own
-    thread finds that out when it polls or connects, and mends it.
+    They are written to its self-pipe, and the function may have closed that and opened a file under
+    its number. So its identity is compared first, 1.2 us of the 41 that asyncio.to_thread() takes. Where
+    it is not the pipe, nothing is written: the event loop's own thread calls _mend_event_loop().
     """
     _process.loop_identities = _identify_descriptors(event_loop)
     if _process.loop_identities:
@@ -579,7 +579,7 @@ def _guard_self_pipe(event_loop: "Any") -> None:
 
 
 def _mend_event_loop(event_loop: "Any") -> bool:
-    """Give the event loop new descriptors if the function has closed its own; return whether it had.
+    """Give the event loop new descriptors if the function has closed any that it had. Return whether it has.
 
     Libraries that make a daemon close all that there are. What is open under the old numbers by
     now is the function's: it is neither closed nor polled.
@@ -741,9 +741,9 @@ class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
-    `answer()` chooses among them. Each returns a function that sends the answer; that of stream(),
-    which sends the chunks itself, sends the end. handle_event_request() calls it outside of the task.
-    That function calls a method of the client, which an error tracker may have wrapped.
+    `answer()` chooses among them. Each returns a function that sends the answer (after stream(), which
+    sends the chunks itself, the end). It does so by a method of the client, which an error tracker may
+    have wrapped, and handle_event_request() calls it outside of the task.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -849,7 +849,7 @@ class _Invocation:
         if issubclass(type(exception), _ApiError):
             raise exception  # not the function's: the process ends
         is_exit = issubclass(type(exception), SystemExit)
-        if not (is_exit and _process.is_forked_child):  # the usual end of a child
+        if not (is_exit and _process.is_forked_child):  # else it is the usual end of a child
             if seconds := self.client.seconds_if_overdue():  # on Managed Instances: cancelled at its deadline
                 document, xray_cause = _describe_loss(self.request_id, seconds)
             else:
@@ -860,7 +860,7 @@ class _Invocation:
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
             if is_exit:
-                self.client.settle()  # the process ends, without another wait_next_invocation(), which does so else
+                self.client.settle()  # here, as no wait_next_invocation() follows, which otherwise settles
         if is_exit:
             raise exception
 
@@ -1045,7 +1045,7 @@ class _HttpRequest:
         is_base64 = event.get("isBase64Encoded")
         self.body = a2b_base64(body) if is_base64 else body.encode("utf-8", "surrogatepass")
         if self.body:  # REST APIs do not tell its length, without which a WSGI application reads nothing
-            self._replace_header("transfer-encoding")  # by none: the body is no longer in chunks
+            self._replace_header("transfer-encoding")  # removed: the body is no longer in chunks
             self._replace_header("content-length", str(len(self.body)))
         fields = dict(self.headers)
         if self.is_from_load_balancer:  # it has added the address that it saw, and perhaps the port
@@ -1130,7 +1130,7 @@ class _HttpRequest:
         """Status and header fields in the front end's format: the metadata of a stream."""
         fields: "dict[str, list[str]]" = {}
         for name, value in headers:
-            if not value.isascii():  # bytes as text; what came in as UTF-8 goes out as the same text
+            if not value.isascii():  # each character is a byte of the application's: UTF-8, or else Latin-1
                 try:
                     value = value.encode("latin-1").decode()
                 except UnicodeError:
@@ -1204,8 +1204,9 @@ class _AsgiHandler:
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
             # FastAPI calls what is not async in threads of anyio's, which ends them with the task that it
-            # takes for the main one: that with a callback of uvloop's, or else the invocation's. So the
-            # lifespan gets one. Else each event would start a thread, and lose its thread-local values.
+            # takes for the main one: a task with a done callback whose module is uvloop.loop, and where there
+            # is none, the invocation's. Then each event would start a thread, and lose its thread-local
+            # values. So the lifespan gets such a callback.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1248,8 +1249,8 @@ class _AsgiHandler:
         try:
             await self.app({"type": "lifespan", "asgi": version, "state": self.state}, receive, send)
         except Exception as exception:
-            # An exception before startup is complete, where none was told to have failed, is no failure: by
-            # the ASGI specification it says that the application supports no lifespan. Any other is one.
+            # By the ASGI specification an application without support for lifespans raises an exception. So
+            # one is a failure only after startup.complete, or after one of the messages of a failure.
             if failure is not None or started.done():
                 failure = exception
         finally:
@@ -1267,7 +1268,7 @@ class _AsgiHandler:
 
 
 def _mark_as_main(lifespan: object) -> None:
-    """Nothing: the name of the module is the mark."""
+    """Do nothing: the name of its module is the mark."""
 
 
 _mark_as_main.__module__ = "uvloop.loop"
@@ -1638,8 +1639,9 @@ class _ImportHook:
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
-            # 3.14's logging imports _colorize, which imports dataclasses, which looks into the module typing.
-            # So before a typing.py of the function's own is imported, _colorize is, as in AWS's runtime.
+            # 3.14's logging imports _colorize, which calls dataclass(). That looks into sys.modules["typing"]
+            # where it is there, and fails if that is a typing.py of the function's own. So _colorize is
+            # imported before one is, as in AWS's runtime.
             found = PathFinder.find_spec(name)
             if found is not None and os.path.dirname(found.origin or "") not in self.interpreter_path:
                 import _colorize  # noqa: F401
@@ -1703,8 +1705,9 @@ def _prepare_for_children() -> None:
 # `.modules`. What it saves a module is the search for its compiled file, six system calls, and on a
 # cold disk a read at random. The file begins with 56 bytes: its version, "lambda-modules-1"; Python's
 # magic number, filled up to 16 bytes; then, 8 bytes each and little-endian, the size of the file, the
-# time of modification that all sources had, and the size of the index. The index follows (below), and
-# behind it the code objects: each is an 8-byte hash and the marshalled code, and the index counts both.
+# time of modification that all sources had, and the size of the index. The index follows, and behind it
+# the code of each module. Index and codes are marshalled, each behind a hash of 8 bytes; a size in the
+# head or in the index includes the hash.
 
 
 def _import_from_one_file(folder: str) -> None:
@@ -1760,8 +1763,8 @@ def _import_from_one_file(folder: str) -> None:
         return marshal.loads(data[8:])
 
     def give_up(why: object) -> None:
-        """Use the file no more. Say so once: the next call finds an index that was read and is empty."""
-        if index or not code_starts_at:
+        """Use the file no more, and say so once."""
+        if index or not code_starts_at:  # else the index was read, and a call before this has emptied it
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
 
@@ -1778,9 +1781,9 @@ def _import_from_one_file(folder: str) -> None:
                 give_up("is not of this folder")
                 return loader
         elif status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
-            # The source was edited, not only unpacked without its time. Its file in __pycache__ was made with
-            # `.modules`, as one that Python does not compare with the source: so Python would run the old
-            # code, if SourceFileLoader.get_code() did not ignore that file where path_stats() fails.
+            # The source was edited, not only unpacked without its time. Its compiled file in __pycache__ has the
+            # old code, and is of the kind that Python does not compare with the source: `make` built it with
+            # `.modules`. Where path_stats() fails, SourceFileLoader.get_code() compiles the source instead.
             loader.path_stats = refuse
             return loader
 
@@ -1926,9 +1929,9 @@ _CONTROLS = bytes(range(32))
 def _encode_around_strings(value: "Any") -> str:
     """JSON of a string, or of an object that has long ones: those without anything to escape go in as they are.
 
-    To find that out takes 0.7 to 1.6 ms for a megabyte of ASCII, the encoder 2.6 to 3.2. A string
-    that has quotes, as JSON in JSON, is found out at the first; to escape it here would take longer
-    than the encoder does.
+    To find that out takes 0.7 to 1.6 ms for a megabyte of ASCII, the encoder 2.6 to 3.2. In a string
+    with quotes, as JSON in JSON, the look ends at the first one, and the encoder does the rest: to escape
+    it here would take longer.
     """
     if type(value) is str:
         return f'"{value}"' if _is_plain(value) else "".join(_encode(value, 0))
@@ -2403,8 +2406,9 @@ def _set_up_logging() -> None:
         def filter(self, record: "Any") -> "Any":
             context = _current_context.get()
             if threads_inherit and context is not None:
-                # A thread inherits the context variables of the invocation in which it is started. A pool's
-                # threads serve later ones, too, when that one may have ended: then the process's latest counts.
+                # A thread inherits the context variables of the invocation in which it is started. But in a pool
+                # it serves later ones, too. So the inherited value does not count, and the process's latest
+                # does. Another value than that came with a call, as by asyncio.to_thread(), and counts.
                 variables = getattr(threading.current_thread(), "_context", None)
                 if variables is not None and variables.get(_current_context) is context:
                     context = None
@@ -2510,8 +2514,8 @@ class LambdaRuntimeClient:
     an event loop these never suspend.
     """
 
-    # invocation, settle() and seconds_if_overdue() do nothing here. _WorkerClient, that of Managed Instances,
-    # keeps account of the invocation at hand in them.
+    # Only _WorkerClient, the client on Managed Instances, keeps account of the invocation at hand. It sets
+    # `invocation` and overrides settle() and seconds_if_overdue(); here they stay None and do nothing.
     invocation: "Optional[_Invocation]" = None
 
     def settle(self) -> None:
@@ -2947,8 +2951,8 @@ class _Connection:
         likes).
         """
         # Without an event loop, the GET for the next invocation comes right after the post of an answer,
-        # and no code of the function's has run in between, save that of threads. The first GET comes after
-        # the function's import instead: it is the one that finds `usual_202` empty, which a post sets.
+        # and no code of the function's has run in between, save that of threads. Only the first GET comes
+        # after the function's import. `usual_202` tells it from the others: it is empty until a post is accepted.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -2971,7 +2975,8 @@ class _Connection:
                 data = b""
             if data:
                 break
-            if not is_reused or (_process.is_ending and not posted_to):  # it ends as ask_no_more() wants
+            # When the process ends, ask_no_more() has the API close the connection of a GET: it is not sent again.
+            if not is_reused or (_process.is_ending and not posted_to):
                 raise _ApiError("closed the connection without a reply")
             is_reused = False
         if data == self.usual_202:
@@ -3472,8 +3477,9 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
-    # Where the byte behind the news is, which says how SIGURG fares. 0: none is under way. 1: one was sent,
-    # and the worker has not taken it. 2: it was taken, by an invocation that one had interrupted before.
+    # The place of the byte behind the news. It says what has become of the last SIGURG (see _DeadlineWatch).
+    # 0: the worker has taken it, or none was sent. 1: the worker has not taken it yet. 2: the worker has
+    # taken it, and the invocation that it has interrupted is one that had been interrupted before.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
@@ -3559,7 +3565,8 @@ class _WorkerClient(LambdaRuntimeClient):
     def settle(self) -> None:
         if self.invocation is not None:
             if self.watch is None and self.seconds_if_overdue():
-                self.is_last = True  # only the supervisor can have marked it, and has sent SIGTERM
+                # Without a watch the mark is the supervisor's: SIGTERM came with it, and SIGKILL follows.
+                self.is_last = True
             self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
 
