@@ -128,8 +128,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls is a lost connection. Before there is a client it is fork()'s.
-        # issubclass(): the reason is told in post_error().
+        # An OSError of the runtime's own calls means that the connection is lost. Where there is no client
+        # yet, it is fork() that has raised it. issubclass(): the reason is told in post_error().
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -150,8 +150,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
 
     # sys.exit() first waits for threads that the function has left running. Lambda does not: so an alarm
     # ends the process after a second. Then sys.exit() calls the atexit functions, the last registered
-    # first. That is ours, which cancels the alarm: the others may take longer, as an error tracker's
-    # does, and once the interpreter has removed the alarm's handler, the alarm would kill the process.
+    # first. So ours comes first and cancels the alarm: the others, as an error tracker's, may take longer.
+    # And after them the interpreter removes the alarm's handler: the alarm would then kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
@@ -307,8 +307,8 @@ def _make_room(folders: "list[str]") -> None:
             except OSError:
                 pass  # who imports it will see
             del sys.modules[__name__]
-            # pickle imports a class by the name of its module. `runtime` is now the function's, and these four
-            # are found under the other name that this module goes by (_ImportHook).
+            # pickle imports a class by the name of its module. `runtime` is now the function's: so these four
+            # bear a name under which _ImportHook finds this module.
             for kind in (LambdaContext, CognitoIdentity, ClientContext, Client):
                 kind.__module__ = "awslambdaric.lambda_context"
             return
@@ -461,7 +461,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             event_loop.stop()
 
     def waits(client: "LambdaRuntimeClient") -> bool:
-        """Whether it waits for an event of which nothing has come. Only a _WorkerClient knows its invocation."""
+        """Whether it waits for an event of which nothing has come. One that is no _WorkerClient has ended by then."""
         return client.invocation is None and not client.connection.has_received()
 
     def close_waiting() -> None:
@@ -564,7 +564,7 @@ def _guard_self_pipe(event_loop: "Any") -> None:
 
     They are written to its self-pipe, and the function may have closed that and opened a file under
     its number. So its identity is compared first, 1.2 us of the 41 that asyncio.to_thread() takes. Where
-    it is not the pipe, nothing is written: the event loop's own thread calls _mend_event_loop().
+    it is not the pipe, nothing is written: to make a new pipe is left to _mend_event_loop().
     """
     _process.loop_identities = _identify_descriptors(event_loop)
     if _process.loop_identities:
@@ -579,7 +579,7 @@ def _guard_self_pipe(event_loop: "Any") -> None:
 
 
 def _mend_event_loop(event_loop: "Any") -> bool:
-    """Give the event loop new descriptors if the function has closed any that it had. Return whether it has.
+    """Replace the event loop's descriptors if the function has closed any of them; return whether that was so.
 
     Libraries that make a daemon close all that there are. What is open under the old numbers by
     now is the function's: it is neither closed nor polled.
@@ -707,7 +707,7 @@ async def _show_failure(
     to wrap, for the same event and context, that only raises the failure.
     """
     if issubclass(type(failure), (_Fault, _ApiError)):
-        return  # where a plain handler returns what is no JSON, no wrapper sees that error either
+        return  # the runtime's own, as about a result that is no JSON: of a plain handler no wrapper sees it either
 
     def raise_failure(event: "Any", context: "LambdaContext") -> "NoReturn":
         raise failure
@@ -928,7 +928,7 @@ def _refused_chunk(chunk: object, chunks: object, hint: str) -> "_Fault":
         prefix = {"generator": "gi", "async_generator": "ag"}.get(name)
         frame = getattr(iterator, f"{prefix}_frame", None) if prefix else None
         if frame is None:
-            break
+            break  # no generator: the message has its type, and the place of the generator that delegates to it
         name = frame.f_code.co_name
         place = f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
         iterator = getattr(iterator, "gi_yieldfrom", None)
@@ -1050,13 +1050,13 @@ class _HttpRequest:
         fields = dict(self.headers)
         if self.is_from_load_balancer:  # it has added the address that it saw, and perhaps the port
             address = fields.get("x-forwarded-for", "").rpartition(",")[2].strip()
-            if address.startswith("[") or address.count(":") == 1:
+            if address.startswith("[") or address.count(":") == 1:  # [IPv6]:port or IPv4:port
                 address = address.rpartition(":")[0].strip("[]")
             self.client = address or None
         self.scheme = "http" if fields.get("x-forwarded-proto") == "http" else "https"
         domain = request_context.get("domainName") or ""
         host, _, port = (fields.get("host") or domain or "localhost").rpartition(":")  # PEP 3333: never empty
-        if not port.isdecimal():  # no port is there: all of it is the host
+        if not port.isdecimal():  # no port is there: what rpartition() has cut off is the host's
             host, port = (f"{host}:{port}" if host else port), fields.get("x-forwarded-port", "")
         default = 80 if self.scheme == "http" else 443
         self.server = (host, int(port) if port.isdecimal() else default)
@@ -1081,8 +1081,8 @@ class _HttpRequest:
     def make_scope(self) -> "dict[str, Any]":
         return {
             "type": "http",
-            # 2.3 as in uvicorn, though send() raises after a hang-up, as 2.4 wants it. Told of 2.4, Starlette
-            # relies on that and not on http.disconnect: a stream with nothing to send outlives its client.
+            # 2.3 as in uvicorn, though send() raises after a hang-up, which 2.4 asks for. Told of 2.4, Starlette
+            # would wait for that error and not for http.disconnect: a stream with nothing to send would go on.
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": self.method,
@@ -1203,10 +1203,9 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # FastAPI calls what is not async in threads of anyio's, which ends them with the task that it
-            # takes for the main one: a task with a done callback whose module is uvloop.loop, and where there
-            # is none, the invocation's. Then each event would start a thread, and lose its thread-local
-            # values. So the lifespan gets such a callback.
+            # FastAPI calls what is not async in threads of anyio's. They end with the task that anyio takes for
+            # the main one: one with a done callback of the module uvloop.loop, else the invocation's. Then each
+            # event would start a thread, and lose its thread-local values. So the lifespan gets such a callback.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1641,7 +1640,7 @@ class _ImportHook:
         if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
             # 3.14's logging imports _colorize, which calls dataclass(). That looks into sys.modules["typing"]
             # where it is there, and fails if that is a typing.py of the function's own. So _colorize is
-            # imported before one is, as in AWS's runtime.
+            # imported before such a file, as in AWS's runtime.
             found = PathFinder.find_spec(name)
             if found is not None and os.path.dirname(found.origin or "") not in self.interpreter_path:
                 import _colorize  # noqa: F401
@@ -1764,7 +1763,7 @@ def _import_from_one_file(folder: str) -> None:
 
     def give_up(why: object) -> None:
         """Use the file no more, and say so once."""
-        if index or not code_starts_at:  # else the index was read, and a call before this has emptied it
+        if index or not code_starts_at:  # a second call finds the index empty, though it had been read
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
 
@@ -2195,7 +2194,7 @@ def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
         status = os.fstat(descriptor)
     except OSError as exception:
         if not _is_our_own(exception):
-            raise  # a signal handler of the function's has raised it, here and wherever this line stands
+            raise  # a signal handler of the function's has raised it
         return None
     return status.st_dev, status.st_ino
 
@@ -2274,7 +2273,7 @@ def _log_lines(error: "Optional[ErrorDocument]", intro: str) -> "list[str]":
 # ---- Output ----------------------------------------------------------------------------------
 #
 # `python -u` puts Python's text layer right on a raw file, and that layer drops what a short write
-# leaves: a pipe takes no more than it has room for when a signal comes, or when it does not block.
+# leaves: a pipe takes no more than it has room for when a signal comes, or when it is non-blocking.
 # So the raw file is one of ours, which writes all. One lock orders the threads, and the runtime's
 # own records among them; the kernel keeps lines of other processes whole up to 4,096 bytes.
 
@@ -2407,8 +2406,8 @@ def _set_up_logging() -> None:
             context = _current_context.get()
             if threads_inherit and context is not None:
                 # A thread inherits the context variables of the invocation in which it is started. But in a pool
-                # it serves later ones, too. So the inherited value does not count, and the process's latest
-                # does. Another value than that came with a call, as by asyncio.to_thread(), and counts.
+                # it serves later ones, too. So the process's latest counts in place of the inherited value. Any
+                # other value came with a call, as by asyncio.to_thread(), and counts.
                 variables = getattr(threading.current_thread(), "_context", None)
                 if variables is not None and variables.get(_current_context) is context:
                     context = None
@@ -2714,7 +2713,7 @@ class _ResponseStream:
         chunk = b"%x\r\n%b\r\n" % (size, data)  # type: ignore[str-format]
         connection = self.connection
         try:
-            # As in send(), here without a call: two of those take 8 % of the whole.
+            # What send() does, but without its two calls, which take 8 % of the whole.
             identity = connection.socket_identity
             if identity and connection.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != identity:
                 raise BrokenPipeError
@@ -2723,7 +2722,7 @@ class _ResponseStream:
                 return None
         except BaseException as exception:
             if connection.event_loop is None or type(exception) is not BlockingIOError:
-                self._cut_off(exception)  # from a socket that blocks it would be a signal handler's
+                self._cut_off(exception)  # a BlockingIOError of a socket that blocks is a signal handler's
             sent = 0
         return self.send(chunk[sent:])
 
@@ -2950,9 +2949,9 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # Without an event loop, the GET for the next invocation comes right after the post of an answer,
-        # and no code of the function's has run in between, save that of threads. Only the first GET comes
-        # after the function's import. `usual_202` tells it from the others: it is empty until a post is accepted.
+        # Code of the function's has run before each post, may run at any time on an event loop, and was imported
+        # before the first GET: `usual_202` is empty until a post is accepted. Without an event loop none has run
+        # between a post and the GET that follows, save that of threads.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -3328,7 +3327,7 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
         # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. Under
-        # a plain handler none runs: so SIGTERM runs the one here, for as long as the callback may take.
+        # a plain handler none runs: so SIGTERM runs it, for as long as the callback may take.
         event_loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
@@ -3477,9 +3476,9 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
-    # The place of the byte behind the news. It says what has become of the last SIGURG (see _DeadlineWatch).
-    # 0: the worker has taken it, or none was sent. 1: the worker has not taken it yet. 2: the worker has
-    # taken it, and the invocation that it has interrupted is one that had been interrupted before.
+    # The place of the byte behind the news. It is about the last SIGURG, by which the supervisor has an overdue
+    # invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker
+    # has not taken it yet. 2: the worker has taken it, and has interrupted an invocation for the second time.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
@@ -3565,7 +3564,7 @@ class _WorkerClient(LambdaRuntimeClient):
     def settle(self) -> None:
         if self.invocation is not None:
             if self.watch is None and self.seconds_if_overdue():
-                # Without a watch the mark is the supervisor's: SIGTERM came with it, and SIGKILL follows.
+                # Without a watch only the supervisor marks a slot _OVERDUE. It sent SIGTERM then; SIGKILL follows.
                 self.is_last = True
             self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
@@ -3577,8 +3576,8 @@ class _WorkerClient(LambdaRuntimeClient):
 class _DeadlineWatch:
     """Cancels the async invocations of a worker that are past their deadlines.
 
-    One timer waits for the nearest deadline. It is not stopped when that invocation ends in time: the
-    deadlines of those that begin meanwhile are later, and look() arms it for the nearest of them.
+    One timer waits for the nearest deadline. It is not stopped when that invocation ends in time: look()
+    then arms it for the nearest of the others. wait_next_invocation() arms it where a new one is nearer.
     """
 
     def __init__(self, event_loop: "Any", clients: "Any", abandon: "Callable[[_WorkerClient], None]") -> None:
@@ -3734,8 +3733,8 @@ class _Supervisor:
         """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
         A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later.
-        So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked. _OVERDUE may
-        last two graces: an invocation that SIGURG interrupts one late is given another to end in.
+        So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked. _OVERDUE may last
+        2 * _GRACE: SIGURG may interrupt an invocation a _GRACE late, which then has another _GRACE to end in.
         """
         limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
@@ -3800,7 +3799,7 @@ class _Supervisor:
         A child does it, since the Runtime API may take its time. The child has 10 seconds.
         """
         losses = []
-        for place in filter(board.state, places):
+        for place in filter(board.state, places):  # those that are not _IDLE, which is 0
             request_id, invocation_id, began, deadline = board.read(place)
             seconds = deadline - began if board.state(place) >= _OVERDUE else 0
             losses.append((request_id, *_describe_loss(request_id, seconds, reason), invocation_id))
@@ -3858,7 +3857,7 @@ def _count_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/f
             folder, names = f"{root}/cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
-        # Those above the process's own group set a limit, too.
+        # Each group above the process's own sets a limit, too: for /a/b the root's, /a's and its own are read.
         for group in [path[:end] for end, letter in enumerate(f"{path}/") if letter == "/"]:
             words = " ".join(read(f"{folder}{group}/{name}") for name in names).split()
             if len(words) == 2 and words[0].isdecimal() and words[0] != "0":  # "max", and -1, are none
