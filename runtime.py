@@ -367,10 +367,9 @@ def _part_from_parent(event_loop: "Any") -> None:
     def go_on() -> None:
         """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
         asyncio._set_running_loop(event_loop)  # which fork() has reset
-        has_work = not all(handle.cancelled() for handle in (*event_loop._ready, *event_loop._scheduled))
-        has_work = has_work or len(selector.get_map()) > registered_by_parent
-        has_work = has_work or len(sys._current_frames()) > 1
-        if not has_work:
+        handles = (*event_loop._ready, *event_loop._scheduled)  # this call's own is on neither any more
+        nothing_can_come = len(selector.get_map()) <= registered_by_parent and len(sys._current_frames()) < 2
+        if nothing_can_come and all(handle.cancelled() for handle in handles):
             _end_in_child(_FAILED, "waits for what only its parent has")
         event_loop.call_later(0.1, go_on)
 
@@ -454,10 +453,10 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the first loop that has ended returned or raised
-    is_over = False  # True at the end: the event loop runs once more, to clean up, and nothing stops that
+    is_cleaning_up = False  # then the event loop runs once more, and the end of all loops does not stop it
 
     def stop_if_all_have_ended() -> None:
-        if not is_over and not any(coroutine.cr_frame for coroutine in coroutines):
+        if not is_cleaning_up and not any(coroutine.cr_frame for coroutine in coroutines):
             event_loop.stop()
 
     def waits(client: "LambdaRuntimeClient") -> bool:
@@ -513,7 +512,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
             raise results[0]
         sys.exit(results[0])
     finally:
-        _process.is_ending = is_over = True
+        _process.is_ending = is_cleaning_up = True
         if not _process.is_forked_child:  # the tasks that a child has are its parent's
             for handler in _process.asgi_handlers:
                 event_loop.run_until_complete(handler.end())
@@ -1253,10 +1252,12 @@ class _AsgiHandler:
             if failure is not None or started.done():
                 failure = exception
         finally:
-            if not started.done():
-                (started.set_result if failure is None else started.set_exception)(failure)
-            elif failure is not None:
+            if failure is not None and started.done():
                 _log_exception(failure)
+            elif failure is not None:
+                started.set_exception(failure)
+            elif not started.done():
+                started.set_result(None)
 
     async def end(self) -> None:
         """Let the application shut down. Lambda gives 500 ms for all that there is to do."""
@@ -3424,8 +3425,8 @@ def _dump_tasks(name: str) -> None:
         while waiting is not None:
             # What __anext__() returns has no attribute for its async generator, but refers to it.
             inside = (waiting, *gc.get_referents(waiting))
-            known = ([getattr(each, name, None) for name in names] for each in inside for names in kinds)
-            frame, waiting = next((pair for pair in known if pair[0] is not None), (None, None))
+            pairs = ([getattr(each, key, None) for key in keys] for each in inside for keys in kinds)
+            frame, waiting = next((pair for pair in pairs if pair[0] is not None), (None, None))
             if frame is not None and frame.f_code.co_filename != __file__:
                 code = frame.f_code
                 stack.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
