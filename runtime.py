@@ -2703,29 +2703,35 @@ class _ResponseStream:
     def write_now(self, data: "Buffer") -> "Optional[Awaitable[None]]":
         """Send a chunk; return what has yet to be awaited. Raises _StreamCutOff, as what it returns does.
 
-        A small chunk that is not the first goes out at once, for 3 us where write() takes 5: in one piece,
-        and without coroutines in coroutines. Of the 3 us, 0.6 are the look at the socket.
+        Where the kernel takes a chunk that is not the first, no coroutine is made: 20 bytes take 3 us, with
+        write() 5. Of the 3 us, 0.6 are the look at the socket.
         """
         size = len(data)
         if not size:
             return None
-        if not self.has_begun or size >= _SMALL_CHUNK:
+        if not self.has_begun:
             return self.write(data)
-        chunk = b"%x\r\n%b\r\n" % (size, data)  # type: ignore[str-format]
         connection = self.connection
         try:
             # What send() does, but without its two calls, which take 8 % of the whole.
             identity = connection.socket_identity
             if identity and connection.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != identity:
                 raise BrokenPipeError
-            sent = connection.sock.send(chunk, _NO_SIGNAL)
-            if sent == len(chunk):
-                return None
+            if size < _SMALL_CHUNK:
+                chunk = b"%x\r\n%b\r\n" % (size, data)  # type: ignore[str-format]
+                sent = connection.sock.send(chunk, _NO_SIGNAL)
+                if sent == len(chunk):
+                    return None
+            else:
+                head = b"%x\r\n" % size
+                sent = connection.sock.sendmsg((head, data, b"\r\n"), (), _NO_SIGNAL)
+                if sent == len(head) + size + 2:
+                    return None
         except BaseException as exception:
             if connection.event_loop is None or type(exception) is not BlockingIOError:
                 self._cut_off(exception)  # a BlockingIOError of a socket that blocks is a signal handler's
             sent = 0
-        return self.send(chunk[sent:])
+        return self.send(b"%x\r\n" % size, data, b"\r\n", sent=sent)
 
     async def write(self, data: "Buffer", is_metadata: bool = False) -> None:
         """Send a chunk; return when the kernel has taken it. Raises _StreamCutOff."""
@@ -2735,15 +2741,15 @@ class _ResponseStream:
         tail = b"\r\n8\r\n%b\r\n" % bytes(8) if is_metadata else b"\r\n"
         await self.send(head + b"%x\r\n" % len(data), data, tail)
 
-    async def send(self, *parts: "Buffer") -> None:
-        """Send parts of the stream, unless the function has closed the socket: its code runs between the chunks.
+    async def send(self, *parts: "Buffer", sent: int = 0) -> None:
+        """Send parts of the stream, but for their first `sent` bytes. Raises _StreamCutOff.
 
-        Raises _StreamCutOff.
+        It does so if the function has closed the socket: its code runs between the chunks.
         """
         try:
             if self.connection._identify_socket() != self.connection.socket_identity:
                 raise BrokenPipeError
-            await self.connection.send(*parts)
+            await self.connection.send(*parts, sent=sent)
         except BaseException as exception:
             self._cut_off(exception)
 
@@ -3000,23 +3006,25 @@ class _Connection:
             _judge_refusal(posted_to, reply[0], reply[2])
         return reply
 
-    async def send(self, *parts: "Buffer") -> None:
-        """Send all parts, in one call to the kernel where it takes them: no small packets."""
+    async def send(self, *parts: "Buffer", sent: int = 0) -> None:
+        """Send parts, but for their first `sent` bytes: no small packets, in one call to the kernel if it takes all."""
         if _process.is_forked_child:
             _end_in_child()
         rest = list(parts)
-        while rest:
+        while True:
+            while rest and sent >= len(rest[0]):
+                sent -= len(rest.pop(0))
+            if not rest:
+                return
+            if sent:
+                rest[0] = memoryview(rest[0])[sent:]
             try:
                 sent = self.sock.sendmsg(rest, (), _NO_SIGNAL)
             except BlockingIOError:
                 if self.event_loop is None:
                     raise  # this socket blocks: a signal handler of the function's has raised it
+                sent = 0
                 await self._wait_for(self.event_loop.add_writer, self.event_loop.remove_writer)
-                continue
-            while rest and sent >= len(rest[0]):
-                sent -= len(rest.pop(0))
-            if sent:
-                rest[0] = memoryview(rest[0])[sent:]
 
     async def receive(self) -> bytes:
         """What has come, at least one byte; nothing when the API has closed its side."""

@@ -653,6 +653,23 @@ class Interrupted(unittest.TestCase):
                 aws.wait_for(lambda: "stream of one was cut off" in aws.stderr)
                 self.assertIn("[ERROR] RuntimeError: too late", aws.log)
 
+    def test_a_chunk_that_goes_out_in_parts(self):
+        """The kernel takes a part of a chunk when a signal comes: the rest follows, and nothing twice."""
+        source = """
+            import signal
+
+            def handler(event, context):
+                signal.signal(signal.SIGALRM, lambda signum, frame: None)
+                signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+                for _ in range(4):
+                    yield bytes(range(251)) * 40_000
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        """
+        with function(function=source) as root, Lambda(root) as aws:
+            answer = aws.invoke()
+            self.assertEqual((len(answer.chunks), answer.error), (4, None))
+            self.assertTrue(answer.body == bytes(range(251)) * 160_000)
+
 
 class LostWhileTheFunctionRuns(unittest.TestCase):
     def test_before_the_first_chunk(self):
