@@ -9,7 +9,7 @@ import unittest
 
 from functions import FUNCTIONS, INITS
 from handlers import test_web as web
-from miniature import SPLIT, test_readme
+from miniature import SPLIT, bounded, test_readme
 from miniature.test_readme import TEXT, commands, example
 from test_functions import http_event, store
 
@@ -75,7 +75,8 @@ class Commands(unittest.TestCase):
         self.assertEqual(pip, "pip install --target folder fastapi")
         with self.start(serve + " PORT=0") as server:
             try:
-                url = re.search("http[^ ]+", server.stdout.readline())[0].rstrip()
+                with bounded():
+                    url = re.search("http[^ ]+", server.stdout.readline())[0].rstrip()
                 curl = curl.replace("http://127.0.0.1:9000", url)
                 status, out, err = self.run_all(curl)
                 self.assertEqual((status, out), (0, "data: 0\n\ndata: 1\n\ndata: 2\n\n"), err)

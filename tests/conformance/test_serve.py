@@ -25,7 +25,7 @@ import urllib3.exceptions
 from botocore.config import Config
 
 from emulator import BUILD
-from miniature import REPO, function, tell, until
+from miniature import REPO, bounded, function, tell, until
 from miniature.test_serve import PATH, Served, alive
 
 SOURCE = """
@@ -224,8 +224,8 @@ class Curl(Case):
 
     def test_lambdas_api(self):
         served = self.serve("handler")
-        told = served.process.stdout.readline() + served.process.stdout.readline()  # the two lines of curl that it prints
-        out, _ = self.curl(*told.decode().splitlines()[1].replace("'", "").split()[1:]).communicate(timeout=30)
+        told = served.line() + served.line()  # the two lines of curl that it prints
+        out, _ = self.curl(*told.splitlines()[1].replace("'", "").split()[1:]).communicate(timeout=30)
         self.assertEqual(out, b"{}")
 
 
@@ -240,7 +240,8 @@ class Browser:
         try:
             told, started = "", None
             while not started:
-                line = self.driver.stdout.readline().decode()
+                with bounded(f"chromedriver has not started: {told!r}"):
+                    line = self.driver.stdout.readline().decode()
                 if not line:
                     raise AssertionError(f"chromedriver: {told}")
                 told += line

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import unittest
 
@@ -49,7 +50,7 @@ class Environment(unittest.TestCase):
         self.assertEqual(path[3], "/var/runtime")
 
     def test_working_directory_is_the_task_root(self):
-        for command in None, ["/bin/sh", "-c", f"cd / && exec {REPO}/bootstrap"]:
+        for command in None, ["/bin/sh", "-c", f"cd / && exec {shlex.quote(str(REPO))}/bootstrap"]:
             with self.subTest(command):
                 self.assertEqual(self.seen(command=command)["folders"], [self.root, self.root])
 

@@ -362,7 +362,7 @@ class Ids(unittest.TestCase):
                     start("first without").join()
                 if event == "second":
                     go.set()
-                    for thread in kept: thread.join(10)
+                    for thread in kept: thread.join(30)
         """
         with function(function=source) as root, Lambda(root) as aws:
             first, second = (aws.invoke(event).request_id for event in ("first", "second"))

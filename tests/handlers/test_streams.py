@@ -641,7 +641,7 @@ class Interrupted(unittest.TestCase):
                 yield bytes(50_000_000)
         """
         with function(function=source) as root, socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(10)
+            server.settimeout(30)
             with Lambda(root, start=False) as aws:
                 aws.env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % server.getsockname()[1]
                 aws.start()

@@ -654,12 +654,12 @@ class Live(unittest.TestCase):
     def unread(self, path):
         """An API that sends an event and does not read what comes of it: the Lambda, the listening socket, the connection."""
         with function(function=self.SOURCE) as root, socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(10)
+            server.settimeout(30)
             with Lambda(root, start=False) as aws:
                 aws.env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % server.getsockname()[1]
                 aws.start()
                 with server.accept()[0] as connection:
-                    connection.settimeout(10)
+                    connection.settimeout(30)
                     connection.recv(65536)
                     body = json.dumps(event(path=path)).encode()
                     connection.sendall(head(200, {"Lambda-Runtime-Aws-Request-Id": "one", "Content-Length": len(body)}) + body)

@@ -14,6 +14,7 @@ from .process import (
     FUNCTION_VERSION,
     REPO,
     Lambda,
+    bounded,
     count_processors,
     function,
     tell,
@@ -24,7 +25,7 @@ from .process import (
 
 __all__ = [
     "FUNCTION_PYTHON", "FUNCTION_VERSION", "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
-    "Fault", "Lambda", "Served", "count_processors", "function", "head", "keeps_connections", "tell", "until", "until_asleep", "until_gone",
+    "Fault", "Lambda", "Served", "bounded", "count_processors", "function", "head", "keeps_connections", "tell", "until", "until_asleep", "until_gone",
 ]
 
 

@@ -411,6 +411,21 @@ def count_processors(*files):
     return int(subprocess.check_output([sys.executable, "-c", program, *files], cwd=REPO))
 
 
+@contextlib.contextmanager
+def bounded(what="nothing came", timeout=30):
+    """Let no read in here wait for ever, by SIGALRM: for the main thread, which has one such block at a time."""
+    def fail(number, frame):
+        raise AssertionError(f"{what} within {timeout} s")
+
+    alarm = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(timeout)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, alarm)
+
+
 def until(condition, what="it did not happen", timeout=30):
     end = time.monotonic() + timeout
     while not condition():

@@ -17,7 +17,7 @@ import threading
 import unittest
 import urllib.request
 
-from miniature import REPO, STREAMED_HTTP, Lambda, function
+from miniature import REPO, STREAMED_HTTP, Lambda, bounded, function
 
 TEXT = pathlib.Path(REPO, "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"(?ms)^```([^\n]*)$\n(.*?)^```$", TEXT)
@@ -94,7 +94,7 @@ class Examples(unittest.TestCase):
             with example("client", env={"HOST": "127.0.0.1", "PORT": str(listener.getsockname()[1])}) as aws:
                 for word in "first", "second":
                     self.assertEqual(aws.invoke({"line": word}).json, word.upper() + "\n")
-            server.join(10)
+            server.join(30)
 
     def test_orders(self):
         for form in "Text", "JSON":
@@ -189,7 +189,8 @@ class Commands(unittest.TestCase):
         (text,) = commands("sh serve")
         with self.start(text.rstrip() + " PORT=0") as process:
             try:
-                lines = [process.stdout.readline() for _ in range(3)]
+                with bounded():
+                    lines = [process.stdout.readline() for _ in range(3)]
                 for line, start in zip(lines, ("export AWS_ENDPOINT_URL_LAMBDA=http://127.0.0.1:", "curl -N http", "curl http")):
                     self.assertTrue(line.startswith(start), lines)
                 url = re.search("http[^ ]+", lines[2])[0]

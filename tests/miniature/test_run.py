@@ -20,7 +20,7 @@ import traceback
 import unittest
 from unittest import mock
 
-from miniature import REPO, Lambda, function, tell
+from miniature import REPO, Lambda, bounded, function, tell
 from miniature.hints import hint
 from miniature.run import find_handler, main, peak_memory, pretty, read_event
 
@@ -679,11 +679,9 @@ class Live(unittest.TestCase):
         )
         self.addCleanup(process.__exit__, None, None, None)
         self.addCleanup(self.end, process)
-        # Whatever goes wrong, no read here waits for ever.
-        alarm = signal.signal(signal.SIGALRM, lambda number, frame: self.fail("nothing came within 30 s"))
-        signal.alarm(30)
-        self.addCleanup(signal.signal, signal.SIGALRM, alarm)
-        self.addCleanup(signal.alarm, 0)
+        context = bounded()  # whatever goes wrong, no read here waits for ever
+        context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
         return process
 
     def end(self, process):

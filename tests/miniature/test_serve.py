@@ -19,7 +19,7 @@ import time
 import unittest
 import zlib
 
-from miniature import REPO, function, tell, until
+from miniature import REPO, bounded, function, tell, until
 from miniature.files import Files
 
 PATH = "/2015-03-31/functions/%s/invocations"
@@ -59,8 +59,13 @@ class Served:
             command, cwd=REPO, env={**env, "PORT": port, **variables}, start_new_session=True, stdin=stdin,
             stdout=subprocess.PIPE, stderr=self.stderr,
         )
-        self.url = self.process.stdout.readline().decode().partition("=")[2].strip()
+        self.url = self.line().partition("=")[2].strip()
         self.port = int(self.url.rpartition(":")[2] or 0)
+
+    def line(self):
+        """The next line that it prints."""
+        with bounded():
+            return self.process.stdout.readline().decode()
 
     def ask(self, method, path, body=None, headers={}):
         with contextlib.closing(self.connect()) as connection:
@@ -80,7 +85,7 @@ class Served:
     def log(self):
         return os.pread(self.stderr.fileno(), 10_000_000, 0).decode()
 
-    def wait_log(self, pattern, seconds=10):
+    def wait_log(self, pattern, seconds=30):
         end = time.monotonic() + seconds
         while not re.search(pattern, self.log):
             if time.monotonic() > end:
@@ -271,7 +276,7 @@ class Invoke(unittest.TestCase):
             served.wait_log("between\nSTART .*\nout")
             served.invoke(1)  # by another process
             tell(gate)
-            thread.join(10)
+            thread.join(30)
             self.assertNotRegex(served.log, r"[^\n](START|END|REPORT|out|err)\b")
             self.assertNotIn("\n\n", served.log)
 
@@ -694,7 +699,7 @@ class Reload(unittest.TestCase):
             served.write("function.py", "def handler(event, context): return 2")
             self.assertEqual(served.invoke().json, 2)
             tell(os.path.join(served.root, ".gate"))
-            thread.join(10)
+            thread.join(30)
             self.assertEqual(answers, [1])
             for _ in range(3):
                 self.assertEqual(served.invoke().json, 2)
@@ -807,7 +812,7 @@ class AsLambda(unittest.TestCase):
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(20)
+                thread.join(30)
             for event, error in zip(events, (["Sandbox.Timedout"] * 2 + ["Runtime.ExitError"] * 2)):
                 self.assertEqual(answers[event]["errorType"], error, event)
             self.assertEqual(served.invoke().body, b"begun")
@@ -883,7 +888,7 @@ class AsLambda(unittest.TestCase):
                 self.assertEqual(len(os.listdir(temporary)), 3)
                 self.assertEqual(served.stop(number), status)
                 for thread in threads:
-                    thread.join(10)
+                    thread.join(30)
                 pids = re.findall(r"\d+", " ".join(re.findall(r"pids (.*)", served.log)))
                 self.assertEqual(len(pids), 6)
                 until(lambda pids=pids: not any(map(alive, pids)), "a process is left")  # SIGKILL has been sent
@@ -940,7 +945,7 @@ class Debugging(unittest.TestCase):
             served.wait_log(r"\(Pdb\) \Z")
             served.process.stdin.write(b"answer = 42\nc\n")
             served.process.stdin.flush()
-            thread.join(10)
+            thread.join(30)
             self.assertEqual(answers, [42])
 
     def test_a_bootstrap_of_its_own(self):
@@ -952,9 +957,10 @@ class Debugging(unittest.TestCase):
             with Served(root) as served:
                 self.assertEqual(served.invoke().json, "its own", served.log)
             with Served(root, "") as served:
-                last = f"or, where a debugger wants Python: PYTHONPATH={REPO} python3 {path}\n"
-                *_, command = iter(lambda: served.process.stdout.readline().decode() or self.fail(served.log), last)
-            self.assertEqual(command, f"PYTHONPATH={REPO} {path}\n")
+                python_path = f"PYTHONPATH={shlex.quote(str(REPO))}"
+                last = f"or, where a debugger wants Python: {python_path} python3 {path}\n"
+                *_, command = iter(lambda: served.line() or self.fail(served.log), last)
+            self.assertEqual(command, f"{python_path} {path}\n")
         with function() as root, Served(root, "") as served:  # what somebody else starts may lie elsewhere
             self.assertEqual(served.stop(), 130, served.log)
 
@@ -963,13 +969,13 @@ class Debugging(unittest.TestCase):
             python = pathlib.Path(folder, "python3")  # which a machine with several versions need not have
             python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
             python.chmod(0o755)
-            told = b""
-            while not told.endswith(b"runtime.main()'\n"):
-                told += served.process.stdout.readline()
-            variables = {name: shlex.split(value)[0] for name, value in re.findall(r"(?m)^export (\w+)=(.*)$", told.decode())}
+            told = ""
+            while not told.endswith("runtime.main()'\n"):
+                told += served.line()
+            variables = {name: shlex.split(value)[0] for name, value in re.findall(r"(?m)^export (\w+)=(.*)$", told)}
             path = f"{folder}:{os.environ['PATH']}"
             self.assertEqual((variables["_HANDLER"], variables["LAMBDA_TASK_ROOT"]), ("function.handler", served.root))
-            command = told.decode().splitlines()[-1].partition(": ")[2]  # PYTHONPATH=... python3 -c '...'
+            command = told.splitlines()[-1].partition(": ")[2]  # PYTHONPATH=... python3 -c '...'
             self.assertNotEqual(variables["AWS_LAMBDA_RUNTIME_API"], f"127.0.0.1:{served.port}")
             answers = []
             thread = threading.Thread(target=lambda: answers.append(served.invoke(1, "orders").json))
@@ -977,7 +983,7 @@ class Debugging(unittest.TestCase):
             served.wait_log(r"\A[0-9a-f-]{36} waits for the function's process, which is yours to start: ")
             for n in range(2):
                 process = subprocess.Popen(["sh", "-c", f"exec env {command}"], env={**os.environ, **variables, "PATH": path})
-                thread.join(10)
+                thread.join(30)
                 self.assertEqual(answers, [1])
                 if n == 0:  # and starts again: an event that comes meanwhile waits
                     process.kill()
