@@ -88,9 +88,10 @@ serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=
 PYTHONFLAGS ?=
 test:  ## the tests: standard library only, no network, 52 s on two processors; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
 	@$(MAKE) -f $(here)/Makefile -s -k -j$$(($$(getconf _NPROCESSORS_ONLN)$(if $(CI),, + 2))) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
-# In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags.
+# In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags, nor what the caller's
+# shell has set for it; and what they unpack is for all to read, as on Lambda.
 $(ROOMS:%=test-%):
-	@cd $(here)/tests && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover $(if $(CI),-v )-s $(@:test-%=%)
+	@cd $(here)/tests && umask 022 && unset PYTHONSAFEPATH $(filter-out PYTHON SEED INVOCATIONS,$(VARIABLES)) && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover $(if $(CI),-v )-s $(@:test-%=%)
 
 # Versions that this machine need not have: in a root of the next Debian, which has these.
 test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under build/, as root on a Debian machine; PYTHON=python3.15 for one

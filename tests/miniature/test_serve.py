@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -919,7 +920,8 @@ class AsLambda(unittest.TestCase):
     def test_many_at_once(self):
         with serving("def handler(event, context): return event", CONCURRENCY="4") as served:
             request = "POST " + PATH % "function" + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n%d"
-            clients = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(300)]
+            number = min(300, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)  # serve has the same limit
+            clients = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(number)]
             for n, client in enumerate(clients):
                 client.sendall((request % (1000 + n)).encode())
             for n, client in enumerate(clients):
