@@ -426,7 +426,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         def judge():
             if not known:
                 return 400, {"errorMessage": "Invalid request ID", "errorType": "InvalidRequestID"}
-            if again:
+            # Only one is taken, also where another has come while this one was read.
+            if again or api.posts.get(request.request_id) is not request:
                 return 403, {"errorMessage": "State transition is not allowed", "errorType": "InvalidStateTransition"}
             if request.kind == "response" and not request.streaming and len(request.body) > LIMIT:
                 return 413, {"errorMessage": f"Exceeded maximum allowed payload size ({LIMIT} bytes).",
