@@ -877,7 +877,7 @@ async def _write_chunks(chunks: "Any", stream: "_ResponseStream") -> None:
                 break
             writing: "Optional[Awaitable[None]]"
             if not stream.has_begun and isinstance(chunk, _DICTS):
-                writing = stream.write(_metadata_bytes(chunk, chunks), is_metadata=True)
+                writing = stream.write_first(_metadata_bytes(chunk, chunks), is_metadata=True)
             else:
                 writing = stream.write_now(chunk if type(chunk) is bytes else _chunk_bytes(chunk, chunks))
             if writing is not None:
@@ -1324,7 +1324,7 @@ class _AsgiExchange:
                     if stream.is_cut_off or over.is_set():
                         raise _StreamCutOff
                     if not stream.has_begun:
-                        await stream.write(_response_json(self.head), is_metadata=True)
+                        await stream.write_first(_response_json(self.head), is_metadata=True)
                         connection.event_loop.add_reader(connection.sock, notice_hang_up)
                     if (writing := stream.write_now(data)) is not None:
                         await writing
@@ -2703,14 +2703,14 @@ class _ResponseStream:
     def write_now(self, data: "Buffer") -> "Optional[Awaitable[None]]":
         """Send a chunk; return what has yet to be awaited. Raises _StreamCutOff, as what it returns does.
 
-        Where the kernel takes a chunk that is not the first, no coroutine is made: 20 bytes take 3 us, with
-        write() 5. Of the 3 us, 0.6 are the look at the socket.
+        Where the kernel takes a chunk that is not the first, no coroutine is made: with one, 20 bytes take 5 us
+        in place of 3. Of the 3 us, 0.6 are the look at the socket.
         """
         size = len(data)
         if not size:
             return None
         if not self.has_begun:
-            return self.write(data)
+            return self.write_first(data)
         connection = self.connection
         try:
             # What send() does, but without its two calls, which take 8 % of the whole.
@@ -2733,9 +2733,9 @@ class _ResponseStream:
             sent = 0
         return self.send(b"%x\r\n" % size, data, b"\r\n", sent=sent)
 
-    async def write(self, data: "Buffer", is_metadata: bool = False) -> None:
-        """Send a chunk; return when the kernel has taken it. Raises _StreamCutOff."""
-        head = b"" if self.has_begun else self._begin(is_metadata)
+    async def write_first(self, data: "Buffer", is_metadata: bool = False) -> None:
+        """Send the head of the request and the first chunk. Raises _StreamCutOff."""
+        head = self._begin(is_metadata)
         # Eight NULs end the metadata. They are a chunk of their own, as AWS's clients send them:
         # cargo-lambda's emulator looks for that.
         tail = b"\r\n8\r\n%b\r\n" % bytes(8) if is_metadata else b"\r\n"
@@ -2744,7 +2744,7 @@ class _ResponseStream:
     async def send(self, *parts: "Buffer", sent: int = 0) -> None:
         """Send parts of the stream, but for their first `sent` bytes. Raises _StreamCutOff.
 
-        It does so if the function has closed the socket: its code runs between the chunks.
+        That is raised, too, where the function has closed the socket: its code runs between the chunks.
         """
         try:
             if self.connection._identify_socket() != self.connection.socket_identity:
