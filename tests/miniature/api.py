@@ -416,18 +416,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with api.condition:
             known = request.request_id in api.delivered
             earlier = api.posts.get(request.request_id)
-            again = earlier is not None and earlier.taken
             # What a dead worker has sent of a response may be read after the error that is reported in its place.
             is_outrun = earlier is not None and not earlier.done and (earlier.kind, request.kind) == ("error", "response")
-            if known and not again and not is_outrun:
+            if known and not (earlier is not None and earlier.taken) and not is_outrun:
                 api.posts[request.request_id] = request
                 api.condition.notify_all()
 
         def judge():
             if not known:
                 return 400, {"errorMessage": "Invalid request ID", "errorType": "InvalidRequestID"}
-            # Only one is taken, also where another has come while this one was read.
-            if again or api.posts.get(request.request_id) is not request:
+            if api.posts.get(request.request_id) is not request:  # another was taken, or has come while this one was read
                 return 403, {"errorMessage": "State transition is not allowed", "errorType": "InvalidStateTransition"}
             if request.kind == "response" and not request.streaming and len(request.body) > LIMIT:
                 return 413, {"errorMessage": f"Exceeded maximum allowed payload size ({LIMIT} bytes).",

@@ -138,6 +138,19 @@ class RuntimeApi(unittest.TestCase):
             aws.wait_for(lambda: aws.requests[-1].chunks)
             other.send(b"}")
             self.assertEqual((other.receive()[0], aws.answer(request_id).kind), (202, "error"))
+            client.send(b"0\r\n\r\n")
+            self.assertEqual(client.receive()[0], 403)
+
+    def test_of_two_posts_at_once_one_is_taken(self):
+        with self.api() as aws, Client(aws) as client, Client(aws) as other:
+            request_id = aws.send()
+            client.ask(NEXT)
+            path = f"invocation/{request_id}/".encode()
+            client.send(post(path + b"response", b"Content-Length: 2\r\n", b"4"))
+            aws.wait_for(lambda: request_id in aws.posts)
+            self.assertEqual(other.ask(post(path + b"error", b"Content-Length: 2\r\n", b"{}"))[0], 202)
+            client.send(b"2")
+            self.assertEqual((client.receive()[0], aws.answer(request_id).kind), (403, "error"))
 
     def test_faults(self):
         with self.api() as aws, Client(aws) as client:

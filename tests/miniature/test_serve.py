@@ -642,6 +642,21 @@ class Reload(unittest.TestCase):
             served.invoke()
             self.assertEqual(served.log.count("Init Duration"), 6)
 
+    def test_a_process_that_is_late_to_ask_for_the_next_event(self):
+        """As on a busy machine: the answer waits, so that the next event starts no other process."""
+        source = """
+            import runtime, time
+            wait_next_invocation = runtime.LambdaRuntimeClient.wait_next_invocation
+            def wait_longer(client):
+                time.sleep(0.2)
+                return wait_next_invocation(client)
+            runtime.LambdaRuntimeClient.wait_next_invocation = wait_longer
+            def handler(event, context): return event
+        """
+        with serving(source) as served:
+            self.assertEqual([served.invoke(n).json for n in range(2)], [0, 1])
+            self.assertEqual(served.log.count("Init Duration"), 1)
+
     def test_a_syntax_error(self):
         with serving("def handler(event, context): return 1") as served:
             served.invoke()
