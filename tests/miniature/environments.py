@@ -307,6 +307,7 @@ class Fleet:
         self.slots = threading.Semaphore(concurrency)
         self.files = Files(settings.folder)
         self.environments = set()
+        self.stopping = 0  # how many are no longer among these, and are being ended
         self.idle = []  # most recently used last
         self.free_soon = 0  # how many more will be idle in a moment
         self.told = set()  # the files of which was said that the function may have written them
@@ -405,6 +406,7 @@ class Fleet:
         with self.lock:
             mine = [each for each in environments if each in self.environments]
             self.environments.difference_update(mine)
+            self.stopping += len(mine)
         threads = [threading.Thread(target=each.stop) for each in mine[1:]]
         for thread in threads:
             thread.start()
@@ -412,8 +414,13 @@ class Fleet:
             mine[0].stop()
         for thread in threads:
             thread.join()
+        with self.lock:
+            self.stopping -= len(mine)
+            self.lock.notify_all()
 
     def close(self):
         with self.lock:
             self.closing = True
         self.stop(list(self.environments))
+        with self.lock:  # other threads may have begun to end one: its process and its folder shall go as well
+            self.lock.wait_for(lambda: not self.stopping, 2 * SHUTDOWN)

@@ -913,6 +913,27 @@ class AsLambda(unittest.TestCase):
                     socket.create_connection(("127.0.0.1", served.port))
                 self.assertNotRegex(served.log, "Traceback|exited|REPORT")
 
+    def test_ctrl_c_while_a_process_is_replaced(self):
+        source = """
+            import os, signal, time
+            def terminate(number, frame):
+                print("terminates", os.getpid())
+                time.sleep(60)
+            signal.signal(signal.SIGTERM, terminate)
+            def handler(event, context): pass
+        """
+        with tempfile.TemporaryDirectory() as temporary, serving(source, TMPDIR=temporary) as served:
+            served.invoke()
+            served.write("function.py", "")
+            thread = threading.Thread(target=self.ask_in_vain, args=(served,))
+            thread.start()
+            served.wait_log("terminates")
+            self.assertEqual(served.stop(), 130)
+            thread.join(30)
+            pid = re.search(r"terminates (\d+)", served.log)[1]
+            until(lambda: not alive(pid), "the process is left")
+            self.assertEqual(os.listdir(temporary), [])
+
     def ask_in_vain(self, served):
         with self.assertRaises((OSError, http.client.HTTPException)):
             served.invoke()
