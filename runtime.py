@@ -367,8 +367,11 @@ def _part_from_parent(event_loop: "Any") -> None:
     def go_on() -> None:
         """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
         asyncio._set_running_loop(event_loop)  # which fork() has reset
+        if event_loop._stopping:
+            return  # the forking code has ended just before: its status is on its way
+        # First the threads: the last thing that one of them may do is to add a handle.
+        nothing_can_come = len(sys._current_frames()) < 2 and len(selector.get_map()) <= registered_by_parent
         handles = (*event_loop._ready, *event_loop._scheduled)  # this call's own is on neither any more
-        nothing_can_come = len(selector.get_map()) <= registered_by_parent and len(sys._current_frames()) < 2
         if nothing_can_come and all(handle.cancelled() for handle in handles):
             _end_in_child(_FAILED, "waits for what only its parent has")
         event_loop.call_later(0.1, go_on)

@@ -99,7 +99,7 @@ class Children(unittest.TestCase):
 class Forks(unittest.TestCase):
     """os.fork() in an async handler: the child has copies of the event loop and of its tasks, which are the parent's."""
 
-    SOURCE = "import select, warnings\nfrom concurrent.futures import ThreadPoolExecutor\n" + ASYNC + """
+    SOURCE = "import select, time, warnings\nfrom concurrent.futures import ThreadPoolExecutor\n" + ASYNC + """
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork() beside a thread, which -X dev has
 usual, parent, ticking = handler, os.getpid(), None
 
@@ -126,6 +126,8 @@ async def fork(how):
         if how != "waits for its parent":
             loop.call_later(0.1, future.set_result, None)
         await future
+    if how == "waits and computes":
+        time.sleep(0.3)
     if how == "waits for a thread":
         with ThreadPoolExecutor() as pool:
             await loop.run_in_executor(pool, select.select, (), (), (), 0.3)
@@ -155,7 +157,7 @@ asyncio.get_event_loop().add_signal_handler(signal.SIGTERM, print, "SIGTERM")
         with processors(1), managed(self.SOURCE, 3) as aws:
             aws.wait_for_next(3)
             ways = {"exits": 3, "raises": 1, "returns": 0, "in a task": 3, "gets a signal": 3, "waits": 3, "waits and raises": 1}
-            ways.update({"waits and returns": 0, "waits for a thread": 3, "runs another event loop": 3, "waits for its parent": 1})
+            ways.update({"waits and returns": 0, "waits and computes": 3, "waits for a thread": 3, "runs another event loop": 3, "waits for its parent": 1})
             for number, how in enumerate(ways, 1):
                 with self.subTest(how):
                     neighbour = aws.send(WAIT)
