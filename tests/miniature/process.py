@@ -369,7 +369,9 @@ class Lambda(Api):
     def circumstances(self):
         state = "runs" if self.status is None else f"ended with status {self.status}"
         stdout, stderr = (text_of(as_shown(self.collect(sources)))[-4000:] for sources in (self.stdout, self.error))
-        return f"-- the process {state}\n{super().circumstances()}\n-- end of stdout:\n{stdout}\n-- end of stderr:\n{stderr}"
+        ends = {"stdout": stdout, "stderr": stderr, "the workers' logs": "".join(self.worker_logs)[-4000:]}
+        ends = "".join(f"\n-- end of {name}:\n{text}" for name, text in ends.items() if text)
+        return f"-- the process {state}\n{super().circumstances()}{ends}"
 
 
 @contextlib.contextmanager
