@@ -70,6 +70,10 @@ $(if $(STRAY),$(error $(STRAY)))
 STRAY := $(if $(filter test%,$(MAKECMDGOALS)),$(filter-out $(ROOMS),$(ROOM)))
 $(if $(STRAY),$(error ROOM=$(STRAY): the rooms are $(ROOMS)))
 
+NUMBERS := $(if $(filter fuzz,$(MAKECMDGOALS)),SEED FIRST CASES INVOCATIONS,$(if $(filter test%,$(MAKECMDGOALS)),$(filter SEED INVOCATIONS,$(GIVEN))))
+$(foreach name,$(NUMBERS),$(if $(shell case $(call quoted,$(value $(name))) in (*[!0-9]*) echo other;; esac),\
+    $(error $(name)=$(value $(name)): a whole number belongs here, as in $(name)=7)))
+
 # The function sees its own variables and Lambda's: miniature/run.py takes out what make has put in.
 run: export MAKE_GIVEN := $(filter $(VARIABLES),$(GIVEN)) FUNCTION PYTHON
 run: export MAKE_FUNCTION := $(NAME)
@@ -91,7 +95,7 @@ test:  ## the tests: standard library only, no network, 52 s on two processors; 
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags, nor what the caller's
 # shell has set for it; and what they unpack is for all to read, as on Lambda.
 $(ROOMS:%=test-%):
-	@cd $(here)/tests && umask 022 && unset PYTHONSAFEPATH $(filter-out PYTHON SEED INVOCATIONS,$(VARIABLES)) && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover $(if $(CI),-v )-s $(@:test-%=%)
+	@cd $(here)/tests && umask 022 && unset PYTHONSAFEPATH $(filter-out PYTHON $(filter SEED INVOCATIONS,$(GIVEN)),$(VARIABLES)) && MAKEFLAGS= "$$PYTHON" $(PYTHONFLAGS) -m unittest discover $(if $(CI),-v )-s $(@:test-%=%)
 
 # Versions that this machine need not have: in a root of the next Debian, which has these.
 test-newest:  ## the tests on Python 3.14 and 3.15 from Debian, unpacked under build/, as root on a Debian machine; PYTHON=python3.15 for one

@@ -164,6 +164,11 @@ class Values(Make):
         self.refused("TASK_ROOT=other: no such folder", self.make("run", "TASK_ROOT=other"))
         self.refused("FUNCTION=other: no such folder", self.make("run", "FUNCTION=other"))
 
+    def test_what_is_no_number(self):
+        for goal, word in ("fuzz", "SEED=abc"), ("fuzz", "CASES=-1"), ("fuzz", "FIRST=a b"), ("fuzz", "INVOCATIONS=1e5"), ("test", "SEED=$(x)"):
+            with self.subTest(word):
+                self.refused(f"{word}: a whole number belongs here, as in ", self.make(goal, word))
+
     def test_a_stray_goal_that_is_there(self):
         (self.mine / "two words").mkdir()
         for goals in (["own"], ["dist", "own"], ["run", "own/app.py"], ["two words"], ["dist", "two words"]):

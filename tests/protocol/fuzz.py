@@ -922,12 +922,12 @@ def main(arguments):
     parser.add_argument("--h11", action="store_true", help="ask h11 too, and heap spoilings on each other")
     options = parser.parse_args(arguments)
     print(f"seed {options.seed}", flush=True)
-    began, failures = time.monotonic(), 0
+    began, done, failures = time.monotonic(), 0, 0
     fuzzer = Fuzzer(options.seed, options.h11)
     try:
-        for number in range(options.first, options.first + options.cases):
+        for done in range(1, options.cases + 1):
             try:
-                fuzzer.case(number)
+                fuzzer.case(options.first + done - 1)
             except Failure as failure:
                 failures += 1
                 print(failure, flush=True)
@@ -935,7 +935,6 @@ def main(arguments):
                     break
     finally:
         fuzzer.close()
-    done = number - options.first + 1
     counts = ", ".join(f"{count} {what}" for what, count in fuzzer.counts.items())
     print(f"{done} cases in {time.monotonic() - began:.0f} s, {fuzzer.starts} processes: {counts}; {failures} failures")
     return 1 if failures else 0
