@@ -10,7 +10,8 @@ from test_managed_instances import ASYNC, WAIT, managed, printed, processors, re
 
 METHODS = [method for method in multiprocessing.get_all_start_methods() if method != "fork"]
 
-# A child may start before its parent is asked: what it says comes through a pipe.
+# A child may start before its parent is asked: what it says comes through a pipe. TMPDIR is the function's
+# folder below: the parent is killed at the end, and what multiprocessing has left goes with the folder.
 FUNCTION = """
     import multiprocessing, os, sys
 
@@ -47,7 +48,7 @@ reached = True
 
 class Children(unittest.TestCase):
     def test_of_a_function(self):
-        with function(function=FUNCTION) as root, Lambda(root) as aws:
+        with function(function=FUNCTION) as root, Lambda(root, env={"TMPDIR": root}) as aws:
             for method in METHODS:
                 with self.subTest(method):
                     # Nothing of the parent's main module is run again.
@@ -56,7 +57,7 @@ class Children(unittest.TestCase):
 
     def test_of_a_function_with_a_runtime_of_its_own(self):
         source = FUNCTION.replace('hasattr(runtime, "run")', "runtime.mine")
-        with function(function=source, runtime="mine = True") as root, Lambda(root) as aws:
+        with function(function=source, runtime="mine = True") as root, Lambda(root, env={"TMPDIR": root}) as aws:
             for method in METHODS:
                 self.assertEqual(aws.invoke(method).json, [True, True, None, "runtime", 0])
 
@@ -64,7 +65,7 @@ class Children(unittest.TestCase):
         script = SCRIPT.format(function=textwrap.dedent(FUNCTION))
         with function(**{"script.py": script}) as root:
             path = str(pathlib.Path(root, "script.py"))
-            with Lambda(root, command=[FUNCTION_PYTHON, path]) as aws:
+            with Lambda(root, command=[FUNCTION_PYTHON, path], env={"TMPDIR": root}) as aws:
                 for number, method in enumerate(METHODS, 1):
                     with self.subTest(method):
                         *answer, status = aws.invoke(method).json
