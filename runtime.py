@@ -128,8 +128,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls means that the connection is lost. Where there is no client
-        # yet, it is fork() that has raised it. issubclass(): the reason is told in post_error().
+        # An OSError of the runtime's own calls means that the connection is lost. Only in the supervisor, which
+        # has no client, it is fork()'s: open() raises _ApiError. issubclass(): the reason is told in post_error().
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -148,10 +148,10 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             connection.close()  # Python 3.9 with -X dev crashes at its end on a socket left open
     import atexit
 
-    # sys.exit() first waits for threads that the function has left running. Lambda does not: so an alarm
-    # ends the process after a second. Then sys.exit() calls the atexit functions, the last registered
-    # first. So ours comes first and cancels the alarm: the others, as an error tracker's, may take longer.
-    # And after them the interpreter removes the alarm's handler: the alarm would then kill the process.
+    # sys.exit() does two things. It waits for the threads that the function has left running, which Lambda
+    # does not: an alarm ends that after a second. And it calls the atexit functions, the last registered
+    # first. So ours is the first, and cancels the alarm: the others, as an error tracker's, may take longer,
+    # and after them the interpreter removes the alarm's handler, so that the alarm would kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
@@ -224,7 +224,7 @@ def _serve(
     gc.set_threshold(_THRESHOLD_OF_INIT, *thresholds[1:])
     try:
         limit = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY")
-        if limit and _process.board is None:  # had it been a number, this process would be a worker
+        if limit and _process.board is None:  # with a usable number this process would be a worker
             message = f"AWS_LAMBDA_MAX_CONCURRENCY is {limit!r}: it has to be a whole number, at least 1"
             raise _Fault("Runtime.InvalidConcurrency", message)
         handler = find_handler()
@@ -329,7 +329,7 @@ def _fail_init(
 
 
 def _let_go_in_child() -> None:
-    """Close the connections in a child that the function has forked.
+    """Close the connections on which invocations come, in a child that the function has forked.
 
     A child that held them open would keep a dead parent's `next` alive: the Runtime API would
     hand it an event that nobody reads.
@@ -456,14 +456,18 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     for client in clients:
         client.connection.move_to(event_loop)
     results: "list[Any]" = []  # what the first loop that has ended returned or raised
-    is_cleaning_up = False  # then the event loop runs once more, and the end of all loops does not stop it
+    is_cleaning_up = False  # True at the end: the event loop runs once more, and is not stopped by note_end()
 
     def stop_if_all_have_ended() -> None:
         if not is_cleaning_up and not any(coroutine.cr_frame for coroutine in coroutines):
             event_loop.stop()
 
     def waits(client: "LambdaRuntimeClient") -> bool:
-        """Whether it waits for an event of which nothing has come. One that is no _WorkerClient has ended by then."""
+        """Whether it waits for an event of which nothing has come.
+
+        Only a _WorkerClient has its invocation. Another is the only client of its process, and is asked about
+        when its loop has ended.
+        """
         return client.invocation is None and not client.connection.has_received()
 
     def close_waiting() -> None:
@@ -473,7 +477,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         stop_if_all_have_ended()
 
     def note_end(result: "Any") -> None:
-        # Only the first: a later one's traceback would keep objects until their __del__ can print() no more.
+        # Only the first is needed. The traceback of a later one would keep the function's objects until the
+        # interpreter shuts down, when their __del__ cannot print() any more.
         if not results:
             results.append(result)
         if not (_process.is_ending or _process.is_forked_child):
@@ -709,7 +714,7 @@ async def _show_failure(
     to wrap, for the same event and context, that only raises the failure.
     """
     if issubclass(type(failure), (_Fault, _ApiError)):
-        return  # the runtime's own, as about a result that is no JSON: of a plain handler no wrapper sees it either
+        return  # the runtime's own, as about a result that is no JSON: a plain handler's wrappers do not see it either
 
     def raise_failure(event: "Any", context: "LambdaContext") -> "NoReturn":
         raise failure
@@ -1205,9 +1210,10 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # FastAPI calls what is not async in threads of anyio's. They end with the task that anyio takes for
-            # the main one: one with a done callback of the module uvloop.loop, else the invocation's. Then each
-            # event would start a thread, and lose its thread-local values. So the lifespan gets such a callback.
+            # FastAPI calls what is not async in threads of anyio's, which end with a task that anyio chooses: one
+            # with a done callback of the module uvloop.loop, or, if there is none, the invocation's. With the
+            # invocation's each event would start a thread, and lose its thread-local values. So the lifespan gets
+            # such a callback.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1767,7 +1773,8 @@ def _import_from_one_file(folder: str) -> None:
 
     def give_up(why: object) -> None:
         """Use the file no more, and say so once."""
-        if index or not code_starts_at:  # a second call finds the index empty, though it had been read
+        # There is an index: a module's code is damaged. There is no code: the head is. Else it has been said.
+        if index or not code_starts_at:
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
 
@@ -2079,8 +2086,8 @@ def _describe_error(exception: BaseException, request_id: str = "") -> "tuple[Er
     return document, _xray_cause(document, stack, is_fault=isinstance(exception, _Fault))
 
 
-# How much of an exception's chain and groups the document holds. A chain may be a circle, and as
-# long as a loop that fails each time; a group may hold thousands, and other groups.
+# How much of an exception's chain and groups the document holds. A chain may be a circle, and
+# may have a member for each of a thousand retries; a group may hold thousands, and other groups.
 _LONGEST_CHAIN = 10  # exceptions, each the cause of the one before
 _DEEPEST_GROUP = 3  # groups in one another
 _MOST_IN_GROUP = 10  # exceptions of a group, and notes of an exception
@@ -2795,6 +2802,7 @@ class _ResponseStream:
 #              exchange() and the head of a stream begin here.
 #   busy       `is_usable` as well: a request has been sent and its reply is awaited. A reply that
 #              keeps the connection open makes it idle; any other reply or a cut makes it spent.
+#              (After ask_no_more() the reply to the last GET is awaited although it is not `is_usable`.)
 #   spent      a socket that is not `is_usable`: a chunk was cut, the API has said that it closes,
 #              or bytes came that nobody asked for. open() replaces it.
 #
@@ -2959,9 +2967,9 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # Code of the function's has run before each post, may run at any time on an event loop, and was imported
-        # before the first GET: `usual_202` is empty until a post is accepted. Without an event loop none has run
-        # between a post and the GET that follows, save that of threads.
+        # Code of the function's has run before each post, may run at any time on an event loop, and has run in
+        # the import before the first GET, which is told by `usual_202`: it is empty until a post is accepted.
+        # Without an event loop none has run between a post and the GET that follows, save that of threads.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -3010,7 +3018,10 @@ class _Connection:
         return reply
 
     async def send(self, *parts: "Buffer", sent: int = 0) -> None:
-        """Send parts, but for their first `sent` bytes: no small packets, in one call to the kernel if it takes all."""
+        """Send the parts, but not the first `sent` bytes of them.
+
+        All go to the kernel in one call, if it takes them, so that none becomes a small packet of its own.
+        """
         if _process.is_forked_child:
             _end_in_child()
         rest = list(parts)
@@ -3338,8 +3349,9 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
             connection.close()
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
-        # event_loop.add_signal_handler() has installed it, and its callback needs a running event loop. Under
-        # a plain handler none runs: so SIGTERM runs it, for as long as the callback may take.
+        # event_loop.add_signal_handler() has installed it, and a running event loop calls its callback when it
+        # finds the signal's byte in the self-pipe. Under a plain handler none runs: so SIGTERM runs the event
+        # loop, for as long as the callback may take.
         event_loop = _get_event_loop()
 
         def run_callbacks(signum: int, frame: object) -> None:
@@ -3471,7 +3483,7 @@ _API_IS_GONE = b"!"  # the worker ends because of the Runtime API
 # A worker that had been ready is replaced at once. One that was not, or that found no Runtime API
 # before its first event, is replaced after a pause: the next will hardly fare better, and after
 # four in a row the supervisor gives up. If the very first worker fails, it reports the init error
-# itself, and the supervisor exits with the same status.
+# itself, unless a signal kills it, and the supervisor exits with the same status, or with 1.
 
 _GRACE = 0.4  # seconds that a function has to end in; when Lambda shuts down a process, it has 0.5
 _MARGIN = 0.1  # seconds that a worker may be late with what it has to do
@@ -3489,8 +3501,8 @@ class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
     # The place of the byte behind the news. It is about the last SIGURG, by which the supervisor has an overdue
-    # invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker
-    # has not taken it yet. 2: the worker has taken it, and has interrupted an invocation for the second time.
+    # invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker has not
+    # taken it yet. 2: the worker has taken it, and the invocation that it interrupted had been interrupted before.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
@@ -3744,9 +3756,10 @@ class _Supervisor:
     def is_blocked(self, board: _Board, lateness: "dict[int, float]") -> bool:
         """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
-        A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later.
-        So a slot that is _RUNNING or _OVERDUE for longer shows that the worker is blocked. _OVERDUE may last
-        2 * _GRACE: SIGURG may interrupt an invocation a _GRACE late, which then has another _GRACE to end in.
+        A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later. So
+        it is blocked if a slot is still _RUNNING or _OVERDUE after that. The limits count from the deadline:
+        _OVERDUE has 2 * _GRACE, since SIGURG may interrupt an invocation that is a _GRACE late already, and
+        that has another _GRACE to end in.
         """
         limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
@@ -3794,7 +3807,7 @@ class _Supervisor:
             reason = f"exited with error: exit status {os.WEXITSTATUS(status)}"
         self.answer(board, f"Runtime {reason}", board.places)
         told = self.hear(board)
-        if not self.ready:  # the first: it has reported its init error itself
+        if not self.ready:  # the first: it has reported its init error itself, if it could
             sys.exit(os.WEXITSTATUS(status) or _FAILED)
         has_served = any(board.memory[place] for place in board.places)  # an id is there
         has_failed = not told or (_API_IS_GONE in told and not has_served)
