@@ -128,8 +128,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls means that the connection is lost. Only in the supervisor, which
-        # has no client, it is fork()'s: open() raises _ApiError. issubclass(): the reason is told in post_error().
+        # An OSError of the runtime's own calls means that the connection is lost. Not in the supervisor, which has
+        # no client: there fork() has raised it. issubclass(), not isinstance(): the reason is told in post_error().
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -148,10 +148,11 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             connection.close()  # Python 3.9 with -X dev crashes at its end on a socket left open
     import atexit
 
-    # sys.exit() does two things. It waits for the threads that the function has left running, which Lambda
-    # does not: an alarm ends that after a second. And it calls the atexit functions, the last registered
-    # first. So ours is the first, and cancels the alarm: the others, as an error tracker's, may take longer,
-    # and after them the interpreter removes the alarm's handler, so that the alarm would kill the process.
+    # sys.exit() first waits for the threads that the function has left running. Lambda does not: an alarm
+    # limits that to a second. When the threads have ended, sys.exit() calls the atexit functions, the last
+    # registered first. Ours is the last registered: it cancels the alarm, which is not meant for the others.
+    # They, as an error tracker's, may take longer; and after them the interpreter removes the alarm's
+    # handler, so that the alarm would kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(1)
@@ -390,7 +391,7 @@ def _part_from_parent(event_loop: "Any") -> None:
 
 
 def _end_in_child(status: int = 0, why: str = "came back from the function's code") -> "NoReturn":
-    """fork() in the handler has returned twice: the invocation is the parent's to answer."""
+    """End a child that the function has forked: the invocation is its parent's to answer."""
     _note(f"a forked child {why}; it ends here")
     os._exit(status)
 
@@ -465,8 +466,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     def waits(client: "LambdaRuntimeClient") -> bool:
         """Whether it waits for an event of which nothing has come.
 
-        Only a _WorkerClient has its invocation. Another is the only client of its process, and is asked about
-        when its loop has ended.
+        Only a _WorkerClient keeps its invocation. Of any other client this may be wrong, which does no harm:
+        it is the only one of its process, and is asked about when its loop has ended.
         """
         return client.invocation is None and not client.connection.has_received()
 
@@ -1210,10 +1211,10 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # FastAPI calls what is not async in threads of anyio's, which end with a task that anyio chooses: one
-            # with a done callback of the module uvloop.loop, or, if there is none, the invocation's. With the
-            # invocation's each event would start a thread, and lose its thread-local values. So the lifespan gets
-            # such a callback.
+            # FastAPI calls what is not async in threads of anyio's, which end with the main task. anyio knows that
+            # by a callback that run_until_complete() has added, asyncio's or uvloop's. Nothing has added one here,
+            # and anyio would choose the invocation's task: each event would start a thread, and lose its
+            # thread-local values. So the lifespan gets a callback that looks like uvloop's.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1773,7 +1774,8 @@ def _import_from_one_file(folder: str) -> None:
 
     def give_up(why: object) -> None:
         """Use the file no more, and say so once."""
-        # There is an index: a module's code is damaged. There is no code: the head is. Else it has been said.
+        # An index with entries: the file was in use until now. `code_starts_at` is 0: its head has been refused.
+        # Neither: an earlier call has cleared the index, and has said why.
         if index or not code_starts_at:
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
         index.clear()
@@ -2046,7 +2048,8 @@ def _stack_frames(traceback: "Optional[TracebackType]") -> "list[StackFrame]":
             try:
                 import linecache
 
-                # exec() names its code so, and from 3.13 on linecache has bootstrap's `-c` under that name.
+                # <string> is also the name of bootstrap's `-c`. From 3.13 on linecache has the source of that,
+                # and would give it for the lines of what the function runs by exec().
                 source = "" if file == "<string>" else linecache.getline(file, line, frame.f_globals).strip()
             except BaseException:  # the module may be the function's own
                 source = ""
@@ -2249,7 +2252,7 @@ def _log_version() -> None:
 
 
 def _log_error(document: "ErrorDocument") -> None:
-    """Log an error as awslambdaric does: on stdout as one record, with CR between its lines."""
+    """Log an error as awslambdaric does: as one frame, or as one record on stdout, with CR between its lines."""
     if _logs_are_json():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_now()))
         lines = [_to_json({"timestamp": timestamp, "level": "ERROR", **document})]
@@ -2967,9 +2970,9 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # Code of the function's has run before each post, may run at any time on an event loop, and has run in
-        # the import before the first GET, which is told by `usual_202`: it is empty until a post is accepted.
-        # Without an event loop none has run between a post and the GET that follows, save that of threads.
+        # Code of the function's has run before each post, and may run at any time on an event loop. Without one
+        # none has run between a post and the GET that follows, save that of threads. But before the first GET
+        # the import has run: as long as no post has been accepted, `usual_202` is empty, and this may be that GET.
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -3051,7 +3054,7 @@ class _Connection:
             await self._wait_for(self.event_loop.add_reader, self.event_loop.remove_reader)
 
     async def receive_more(self) -> bytes:
-        """receive() in the middle of a reply. Raises _ApiError when there is no more."""
+        """receive() where a reply has to go on, or to begin. Raises _ApiError when nothing more comes."""
         data = await self.receive()
         if not data:
             raise _ApiError("closed the connection in the middle of a reply")
@@ -3500,9 +3503,9 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
-    # The place of the byte behind the news. It is about the last SIGURG, by which the supervisor has an overdue
-    # invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker has not
-    # taken it yet. 2: the worker has taken it, and the invocation that it interrupted had been interrupted before.
+    # Where the byte behind the news is. What it holds is about the last SIGURG, by which the supervisor has an
+    # overdue invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker
+    # has not taken it yet. 2: the worker has taken it, and has interrupted the same invocation a second time.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
@@ -3756,10 +3759,9 @@ class _Supervisor:
     def is_blocked(self, board: _Board, lateness: "dict[int, float]") -> bool:
         """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
-        A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later. So
-        it is blocked if a slot is still _RUNNING or _OVERDUE after that. The limits count from the deadline:
-        _OVERDUE has 2 * _GRACE, since SIGURG may interrupt an invocation that is a _GRACE late already, and
-        that has another _GRACE to end in.
+        A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later. Each
+        of a slot's states so has a limit, counted from the deadline, with a _MARGIN. That of _OVERDUE is
+        2 * _GRACE, since what SIGURG interrupts may be a _GRACE late, and then has another _GRACE to end in.
         """
         limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
@@ -3896,7 +3898,8 @@ def _tell_supervisor(news: bytes) -> None:
     if board is not None and not _process.is_forked_child:
         board.memory[len(board.told())] = news[0]
         try:
-            os.kill(board.supervisor, _signal.SIGCHLD)  # wakes it up; other programs ignore it
+            # It wakes up. Should it have gone, and its pid be another program's, that ignores this signal.
+            os.kill(board.supervisor, _signal.SIGCHLD)
         except ProcessLookupError:
             pass  # it has gone; the Runtime API will tell
 
