@@ -165,10 +165,11 @@ asyncio.get_event_loop().add_signal_handler(signal.SIGTERM, print, "SIGTERM")
                     aws.wait_for(lambda number=number: len(printed(aws, "waits")) == number)
                     # The second one arrives while the child of the first is there.
                     ids = [aws.send(how), aws.send(how)]
-                    self.assertEqual([aws.answer(request_id).json for request_id in ids], [ways[how]] * 2)
+                    answers = [aws.answer(request_id).json for request_id in ids]
                     aws.wait_for_next(2)
                     release(aws, 1)
                     aws.wait_for_next(3)
+                    self.assertEqual(answers, [ways[how]] * 2, aws.circumstances())
                     (pid,) = printed(aws, "starts")
                     self.assertEqual(aws.answer(neighbour).json, pid)
                     self.assertEqual(printed(aws, "finally"), [pid] * number)
