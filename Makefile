@@ -70,6 +70,7 @@ $(if $(STRAY),$(error $(STRAY)))
 STRAY := $(if $(filter test%,$(MAKECMDGOALS)),$(filter-out $(ROOMS),$(ROOM)))
 $(if $(STRAY),$(error ROOM=$(STRAY): the rooms are $(ROOMS)))
 
+# What is no number would end in a traceback. `make test` takes these from its command line alone: a shell's SEED is anybody's.
 NUMBERS := $(if $(filter fuzz,$(MAKECMDGOALS)),SEED FIRST CASES INVOCATIONS,$(if $(filter test%,$(MAKECMDGOALS)),$(filter SEED INVOCATIONS,$(GIVEN))))
 $(foreach name,$(NUMBERS),$(if $(shell case $(call quoted,$(value $(name))) in (*[!0-9]*) echo other;; esac),\
     $(error $(name)=$(value $(name)): a whole number belongs here, as in $(name)=7)))

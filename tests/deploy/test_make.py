@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,14 @@ class Values(Make):
         for goal, word in ("fuzz", "SEED=abc"), ("fuzz", "CASES=-1"), ("fuzz", "FIRST=a b"), ("fuzz", "INVOCATIONS=1e5"), ("test", "SEED=$(x)"):
             with self.subTest(word):
                 self.refused(f"{word}: a whole number belongs here, as in ", self.make(goal, word))
+
+    def test_the_seed_of_the_tests(self):
+        python = self.mine / "python"
+        python.write_text(f'#!/bin/sh\n[ "$1" != -c ] || exec {shlex.quote(sys.executable)} "$@"\necho "${{SEED-none}} ${{INVOCATIONS-none}}"\n')
+        python.chmod(0o755)
+        for words, said in ([], "none none\n"), (["SEED=7"], "7 none\n"):
+            made = self.make("test-protocol", f"PYTHON={python}", *words, SEED="foreign", INVOCATIONS="foreign")
+            self.assertEqual((made.returncode, made.stdout), (0, said), made.stderr)
 
     def test_a_stray_goal_that_is_there(self):
         (self.mine / "two words").mkdir()
