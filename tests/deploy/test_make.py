@@ -168,7 +168,7 @@ class Values(Make):
     def test_what_is_no_number(self):
         for goal, word in ("fuzz", "SEED=abc"), ("fuzz", "CASES=-1"), ("fuzz", "FIRST=a b"), ("fuzz", "INVOCATIONS=1e5"), ("test", "SEED=$(x)"):
             with self.subTest(word):
-                self.refused(f"{word}: a whole number belongs here, as in ", self.make(goal, word))
+                self.refused(f"{word}: a whole number belongs here, as in ", self.make("-n", goal, word))
 
     def test_the_seed_of_the_tests(self):
         python = self.mine / "python"
