@@ -3211,8 +3211,8 @@ def _parse_address(address: str) -> "tuple[str, int, str]":
     raise _ApiError("is not host:port or http://host:port/path")
 
 
-# Status lines and field names that the strict parser has found sound, for the quick one. A field
-# that may end the connection is never among them.
+# Status lines and field names that the strict parser has found sound, for the quick one. A name has its
+# colon with it, so that a line is cut at its first space. A field that may end the connection is never here.
 _known_statuses: "dict[str, int]" = {}
 _known_names: "dict[str, str]" = {}
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
@@ -3230,7 +3230,7 @@ def _parse_usual_head(data: bytes) -> "Optional[tuple[int, Headers, bytes]]":
         status_line, *lines = head.decode("ascii").split("\r\n")
         status = _known_statuses[status_line]
         for line in lines:
-            name, value = line.split(": ", 1)
+            name, _, value = line.partition(" ")
             headers[_known_names[name]] = value.strip(" \t")
     except (KeyError, ValueError):
         return None
@@ -3280,7 +3280,7 @@ def _parse_fields(lines: "list[str]") -> "Headers":
         if not (colon and name and name.isascii()) or lower.strip(_TOKEN):
             raise _ApiError(f"sent a broken header line: {line[:80]!r}")
         if lower != "connection" and len(_known_names) < 100:
-            _known_names[name] = lower
+            _known_names[f"{name}:"] = lower
         value = value.strip(" \t")
         # A field that comes twice is a list (RFC 9110, 5.3).
         headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value

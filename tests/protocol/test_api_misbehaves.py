@@ -583,7 +583,7 @@ class Broken(Case):
             return [head(200, {"Lambda-Runtime-Aws-Request-Id": request_id, "X": "value", "Content-Length": len(body)}) + body]
 
         for old, new in (
-            (b"value", b"a\rb"), (b"X: value", b"X: a\nb"), (b"value", b"a\0b"), (b"X: ", b"X : "), (b"X: ", b": "), (b"X: ", b"X\0: "),
+            (b"value", b"a\rb"), (b"X: value", b"X: a\nb"), (b"value", b"a\0b"), (b"X: ", b"X : "), (b"X: ", b"X "), (b"X: ", b": "), (b"X: ", b"X\0: "),
             (b"X: value", b"Content-Length: 3"), (b"value\r", b"value\r\r"), (b"h: 2", b"h: 2, 3"), (b"h: 2", b"h: \xb2"),
             (b"200 OK", b"200OK"), (b"HTTP/1.1", b"HTTP/1,1"),
         ):
