@@ -826,8 +826,9 @@ class _Invocation:
 
     def sender_of(self, data: "Union[Buffer, _ResponseStream]", content_type: str) -> "SendAnswer":
         """What posts a response, or the end of a stream."""
-        post, invocation_id = self.client.post_invocation_result, self.invocation_id
-        return lambda: post(self.request_id, data, content_type, invocation_id)
+        return lambda: self.client.post_invocation_result(
+            self.request_id, data, content_type, self.invocation_id
+        )
 
     async def stream(self, result: "Any") -> "SendAnswer":
         """Post what an iterator yields, or an ASGI application sends, each chunk as soon as it is there.
