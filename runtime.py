@@ -249,7 +249,7 @@ def _serve(
     if is_async and slots > 1:
         _process.is_shared = True
         clients.extend(make_client(address) for _ in range(slots - 1))
-    _run_loops(clients, handler)
+    _run_loops(clients, handler, is_async)
 
 
 if (3, 11) <= sys.version_info < (3, 14):
@@ -402,8 +402,6 @@ def _end_in_child(status: int = 0, why: str = "came back from the function's cod
 async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Handler") -> "Any":
     """Answer one invocation after the other; return the code that the process is to exit with."""
     try:
-        if client.connection.event_loop is None and _is_async(request_handler):
-            await _EventLoopNeeded()  # from the start: tasks of the function's import run while `next` waits
         while not _process.is_ending:
             invocation = await client.wait_next_invocation()
             try:
@@ -435,14 +433,13 @@ class _EventLoopNeeded:
         yield
 
 
-def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler") -> "NoReturn":
+def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_async: bool) -> "NoReturn":
     """Run the loop for each client. When one ends, let the others finish their invocations; then exit.
 
-    One client begins without an event loop, and suspends once when it needs one. Several begin on
-    one event loop.
+    With a plain handler its one client begins without an event loop, and suspends when it needs one.
     """
-    coroutines: "list[Any]" = [_serve_invocations(client, request_handler) for client in clients]
-    if len(coroutines) == 1:
+    coroutines: "list[Any]" = [_serve_invocations(client, handler) for client in clients]
+    if not is_async:  # else on an event loop from the start: tasks of the import run while `next` waits
         try:
             # In a copy of the context variables: all plain invocations share it, and what they
             # set there is not seen by the tasks of the async ones that come later.
@@ -450,7 +447,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
         except StopIteration as end:
             _tell_supervisor(_RETIRES)  # its successor need not wait for atexit functions
             sys.exit(end.value)
-    import asyncio  # the one coroutine has suspended, or there are several
+    import asyncio
 
     event_loop = _process.event_loop = _get_event_loop()
     _guard_self_pipe(event_loop)
@@ -523,8 +520,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", request_handler: "Handler")
     finally:
         _process.is_ending = is_cleaning_up = True
         if not _process.is_forked_child:  # the tasks that a child has are its parent's
-            for handler in _process.asgi_handlers:
-                event_loop.run_until_complete(handler.end())
+            for asgi_handler in _process.asgi_handlers:
+                event_loop.run_until_complete(asgi_handler.end())
             tasks = asyncio.all_tasks(event_loop)
             for task in tasks:
                 task.cancel()
