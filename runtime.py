@@ -3799,12 +3799,10 @@ class _Supervisor:
         reason = "exited without providing a reason"
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            reason = f"exited with error: signal: {(_signal.strsignal(number) or str(number)).lower()}"
+            name = (_signal.strsignal(number) or str(number)).lower()
+            reason = f"exited with error: signal: {name}"
             if board.sigterm_at == _NEVER:
-                from signal import Signals
-
-                names = {each.value: each.name for each in Signals}
-                _note(f"a worker was ended by {names.get(number, f'signal {number}')}")
+                _note(f"a worker was ended by signal {number} ({name})")
         elif status:
             reason = f"exited with error: exit status {os.WEXITSTATUS(status)}"
         self.answer(board, f"Runtime {reason}", board.places)

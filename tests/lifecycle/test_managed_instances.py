@@ -381,7 +381,7 @@ class InitError(unittest.TestCase):
                 self.assertEqual(aws.wait() or "nothing wrong", status or aws.status)
                 nothing_left(aws)
                 self.assertEqual(len(printed(aws, "starts")), 1)
-                killed = "runtime: a worker was ended by SIGKILL\n" if "KILL" in statement else ""
+                killed = "runtime: a worker was ended by signal 9 (killed)\n" if "KILL" in statement else ""
                 self.assertEqual((aws.log, aws.stderr), ("", killed))
 
 
@@ -406,7 +406,7 @@ class Death(unittest.TestCase):
             self.assertEqual((error["errorType"], error["errorMessage"]), ("Runtime.ExitError", lost))
             self.assertCountEqual(at_once(aws, 3), {*starts} - {victim})
             self.assertEqual(len(aws.worker_logs), 8)
-            self.assertEqual(aws.stderr, f"runtime: a worker was ended by SIGKILL\nruntime: {lost}\n")
+            self.assertEqual(aws.stderr, f"runtime: a worker was ended by signal 9 (killed)\nruntime: {lost}\n")
 
     def test_nothing_stays_open_for_one_that_has_been_replaced(self):
         """A descriptor for each would end an environment that lives for weeks."""
