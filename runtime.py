@@ -2843,7 +2843,6 @@ class _Connection:
         self.host, self.port, self.prefix = _parse_address(address)
         host = f"[{self.host}]" if ":" in self.host else self.host
         self.host_field = f"Host: {host}:{self.port}\r\n"
-        self.resolved: "list[Any]" = []  # what getaddrinfo() gave for the host
         self.sock: "Any" = None
         self.event_loop: "Any" = None
         self.is_usable = False
@@ -2866,10 +2865,9 @@ class _Connection:
         self.close()
         _fill_standard_descriptors()
         try:
-            if not self.resolved:
-                host = self.host.encode("ascii")  # as str it would import the idna codec: 7 ms
-                self.resolved = _socket.getaddrinfo(host, self.port, 0, _socket.SOCK_STREAM)
-            for family, socket_type, protocol, _, socket_address in self.resolved:
+            host = self.host.encode("ascii")  # as str it would import the idna codec: 7 ms
+            addresses = _socket.getaddrinfo(host, self.port, 0, _socket.SOCK_STREAM)
+            for family, socket_type, protocol, _, socket_address in addresses:
                 try:
                     self.sock = _socket.socket(family, socket_type, protocol)
                     self.socket_identity = self._identify_socket()  # now, since close() compares it
