@@ -916,8 +916,6 @@ def _metadata_bytes(chunk: "Any", chunks: object) -> bytes:
 
 def _chunk_bytes(chunk: "Any", chunks: object) -> "Buffer":
     """What a chunk of a stream is on the wire. Raises _Fault."""
-    if isinstance(chunk, bytes):
-        return chunk
     try:
         return chunk.encode() if isinstance(chunk, str) else memoryview(chunk).cast("B")
     except UnicodeError as exception:
