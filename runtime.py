@@ -865,9 +865,8 @@ class _Invocation:
             await self.client.post_invocation_error(
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
-            if is_exit:
-                self.client.settle()  # here, as no wait_next_invocation() follows, which otherwise settles
         if is_exit:
+            self.client.settle()  # here, as no wait_next_invocation() follows, which otherwise settles
             raise exception
 
 
