@@ -2628,7 +2628,7 @@ def _judge_refusal(path: str, status: int, reply: "Buffer") -> None:
     _note(problem)  # Lambda itself has answered whoever invoked the function, and has more events
 
 
-def _run_blocking(coroutine: "Coroutine[Any, Any, Any]") -> "Any":
+def _run_blocking(coroutine: "Any") -> "Any":
     """What a coroutine of the client returns, on a connection that blocks: it never suspends."""
     try:
         coroutine.send(None)
@@ -3830,10 +3830,9 @@ class _Supervisor:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, self.signal_mask)
             _signal.alarm(10)
             client = LambdaRuntimeClient(self.address)
-            for request_id, document, xray_cause, invocation_id in losses:
-                post: "Any" = client.post_invocation_error(request_id, document, xray_cause, invocation_id)
+            for loss in losses:
                 try:
-                    _run_blocking(post)
+                    _run_blocking(client.post_invocation_error(*loss))
                 except _ApiError as exception:
                     _note(f"Runtime API: {exception}")
         finally:
