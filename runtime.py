@@ -3682,14 +3682,13 @@ class _Supervisor:
         signals = [_signal.SIGTERM, _signal.SIGCHLD]
         self.signal_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
         self.start_worker(0)
-        wait = self._LOOK
         while self.boards:
+            boards = [] if self.is_stopping else list(self.boards.values())
+            wait = min(map(self.look_at, boards), default=self._LOOK)
             received = _signal.sigtimedwait(signals, wait)
             if received is not None and received.si_signo == _signal.SIGTERM:
                 self.stop()
             self.reap()
-            boards = [] if self.is_stopping else list(self.boards.values())
-            wait = min(map(self.look_at, boards), default=self._LOOK)
         sys.exit(_FAILED if self.failures > self._MOST_FAILURES else 0)
 
     def start_worker(self, index: int) -> None:
