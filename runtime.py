@@ -2204,8 +2204,7 @@ def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
     try:
         status = os.fstat(descriptor)
     except OSError as exception:
-        if not _is_our_own(exception):
-            raise  # a signal handler of the function's has raised it
+        _raise_if_not_ours(exception)
         return None
     return status.st_dev, status.st_ino
 
@@ -2221,8 +2220,7 @@ def _write(descriptor: int, data: bytes) -> None:
     try:
         _write_whole(descriptor, lambda rest: os.write(descriptor, rest), data)
     except OSError as exception:
-        if not _is_our_own(exception):
-            raise
+        _raise_if_not_ours(exception)
         # The function has closed it; the event still has to be answered.
 
 
@@ -2312,8 +2310,7 @@ def _write_once(write: "Callable[[Buffer], Optional[int]]", rest: "Buffer") -> i
     try:
         taken = write(rest)
     except BlockingIOError as exception:
-        if not _is_our_own(exception):
-            raise
+        _raise_if_not_ours(exception)
         taken = None
     if taken is None:
         _sleep(0.001)  # not poll(): its module cannot be imported when no file descriptor is left
@@ -2514,6 +2511,12 @@ def _is_our_own(exception: BaseException) -> bool:
     while traceback is not None and traceback.tb_frame.f_globals is globals():
         traceback = traceback.tb_next
     return traceback is None
+
+
+def _raise_if_not_ours(exception: Exception) -> None:
+    """Raise an exception of the function's again, where the runtime has caught it for one of its own."""
+    if not _is_our_own(exception):
+        raise exception
 
 
 class LambdaRuntimeClient:
@@ -2877,8 +2880,7 @@ class _Connection:
             else:
                 raise refusal
         except OSError as exception:
-            if not _is_our_own(exception):
-                raise
+            _raise_if_not_ours(exception)
             raise _ApiError(f"cannot connect: {exception.strerror or exception}") from None
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.sock.setblocking(self.event_loop is None)
@@ -2889,8 +2891,7 @@ class _Connection:
         try:
             return self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8)  # type: ignore[no-any-return]
         except OSError as exception:
-            if not _is_our_own(exception):
-                raise
+            _raise_if_not_ours(exception)
             return b""  # no socket any more, or a kernel before 4.12
 
     def close(self) -> None:
@@ -2913,8 +2914,7 @@ class _Connection:
         except BlockingIOError:
             return True
         except OSError as exception:
-            if not _is_our_own(exception):
-                raise
+            _raise_if_not_ours(exception)
         return False
 
     def ask_no_more(self) -> None:
@@ -2949,8 +2949,7 @@ class _Connection:
                 return False
             return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) == _NOTHING_RECEIVED  # type: ignore[no-any-return]
         except OSError as exception:
-            if not _is_our_own(exception):
-                raise
+            _raise_if_not_ours(exception)
             return False
 
     def request_head(self, method: str, path: str, fields: str = "") -> bytes:
@@ -2979,14 +2978,12 @@ class _Connection:
                 else:
                     await self.send(head, body)  # which ends a forked child
             except OSError as exception:
-                if not _is_our_own(exception):
-                    raise
+                _raise_if_not_ours(exception)
                 # The API may have replied (413) and hung up before it had read all.
             try:
                 data = self.sock.recv(_RECEIVE) if self.event_loop is None else await self.receive()
             except OSError as exception:
-                if not _is_our_own(exception):
-                    raise
+                _raise_if_not_ours(exception)
                 data = b""
             if data:
                 break
@@ -3342,8 +3339,7 @@ def _prepare_for_sigterm(address: str, is_async: bool, may_register: bool) -> No
         try:
             _register_extension(connection)
         except (OSError, _ApiError) as exception:
-            if not _is_our_own(exception):
-                raise
+            _raise_if_not_ours(exception)
             connection.close()
             _note(f"the SIGTERM handler will not run, no extension could be registered: {exception}")
     if (getattr(handler, "__module__", None) or "").startswith("asyncio") and not is_async:
