@@ -106,6 +106,7 @@ def main() -> "NoReturn":
     # bootstrap runs this with `python -c`, which sets no `__file__`. A main module without one passes for
     # an interactive session: dotenv would look for .env in the wrong folder, pandas shorten its output.
     sys.modules["__main__"].__file__ = __file__
+    _quicken_imports()
     _set_path(task_root)
     _live(find_handler)
 
@@ -1704,6 +1705,106 @@ def _prepare_for_children() -> None:
         return data
 
     spawn.get_preparation_data = get_data
+
+
+# ---- Quicker imports -------------------------------------------------------------------------
+
+# A function imports some hundred modules, most of them the standard library's. importlib, which is written in
+# Python, takes 60 us for each to find its file and to read its compiled code. The two methods below do the same
+# in 25: 6 % of a start with Powertools and 3 % with boto3, whether or not `make dist` has packed the function.
+
+
+def _quicken_imports() -> None:
+    """Give importlib's FileFinder a shorter find_spec(), and its SourceFileLoader a shorter get_code().
+
+    They look at the same files in the same order, and give what importlib's own would give. What is
+    not an everyday case they leave to importlib's: subclasses; functions of importlib that somebody has
+    replaced; a compiled file that is missing, stale, damaged, large, or compared with its source by hash.
+    """
+    importlib: "Any" = sys.modules["_frozen_importlib_external"]
+    imp: "Any" = sys.modules["_imp"]
+    finder_class, loader_class = importlib.FileFinder, importlib.SourceFileLoader
+    base_class, slow_find_spec = importlib.SourceLoader, finder_class.find_spec
+    make_spec, code_class = type(__spec__), type(_quicken_imports.__code__)
+    level = f".opt-{sys.flags.optimize}" if sys.flags.optimize else ""
+    compiled = f".{sys.implementation.cache_tag}{level}.pyc"
+    head = importlib.MAGIC_NUMBER + bytes(4)  # of a file that is compared with its source by time and size
+    # One buffer for all files: fresh memory for each costs more than to read it. Who reads takes it out
+    # of here. Another thread that imports meanwhile finds none.
+    buffers = [bytearray(1 << 18)]
+
+    def get_usual() -> "tuple[Any, ...]":
+        """What the short methods do without, and what decides where compiled files are."""
+        methods = finder_class._get_spec, loader_class.get_data, loader_class.path_stats, base_class.get_code
+        return (*methods, importlib.cache_from_source, sys.pycache_prefix)
+
+    def is_file(path: str) -> bool:
+        try:
+            return os.stat(path).st_mode & 0o170000 == 0o100000
+        except OSError:
+            return False
+
+    def find_spec(self: "Any", fullname: str, target: "Any" = None) -> "Any":
+        folder, stem, places = self.path.rstrip("/"), fullname.rpartition(".")[2], None
+        try:
+            is_listed = os.stat(self.path).st_mtime == self._path_mtime  # and has not changed since
+        except OSError:
+            is_listed = False
+        if not is_listed or type(self) is not finder_class:
+            return slow_find_spec(self, fullname, target)
+        names = self._path_cache
+        if stem in names:  # a package, most likely
+            folder = f"{folder}/{stem}"
+            stem, places = "__init__", [folder]
+        for suffix, make_loader in self._loaders:
+            if places or stem + suffix in names:
+                path = f"{folder}/{stem}{suffix}"
+                if is_file(path):
+                    if get_usual() != usual:
+                        break
+                    spec = make_spec(fullname, make_loader(fullname, path), origin=path)
+                    spec.has_location, spec.submodule_search_locations = True, places
+                    if suffix == ".py":
+                        spec.cached = f"{folder}/__pycache__/{stem}{compiled}"
+                    return spec
+        else:
+            if not places:
+                return None
+        return slow_find_spec(self, fullname, target)
+
+    def get_code(self: "Any", fullname: str) -> "Any":
+        is_usual = type(self) is loader_class and len(vars(self)) == 2 and get_usual() == usual
+        if is_usual and fullname == self.name and buffers:
+            folder, _, file = self.path.rpartition("/")
+            buffer = buffers.pop()
+            try:
+                source = os.stat(self.path)
+                descriptor = os.open(f"{folder}/__pycache__/{file[:-3]}{compiled}", os.O_RDONLY)
+                try:
+                    size = os.readv(descriptor, [buffer])
+                finally:
+                    os.close(descriptor)
+                expected = head
+                for number in (int(source.st_mtime), source.st_size):
+                    expected += (number & 0xFFFFFFFF).to_bytes(4, "little")
+                if 16 < size < len(buffer) and buffer.startswith(expected):
+                    code = marshal.loads(memoryview(buffer)[16:size])
+                    if isinstance(code, code_class):
+                        imp._fix_co_filename(code, self.path)
+                        return code
+            except OSError:
+                pass  # importlib's own knows what to do without the file
+            finally:
+                buffers.append(buffer)
+        return base_class.get_code(self, fullname)
+
+    usual = get_usual()
+    if sys.flags.verbose or sys.pycache_prefix is not None:
+        return
+    its_name = importlib.cache_from_source.__code__.co_filename
+    for method in (find_spec, get_code):  # Python leaves frames of this file name out of tracebacks
+        method.__code__ = method.__code__.replace(co_filename=its_name)
+    finder_class.find_spec, loader_class.get_code = find_spec, get_code
 
 
 # ---- Imports from one file -------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A walk through every module of the standard library and of the packages below, with `.modules` and without: both see the same.
+"""A walk through every module of the standard library and of the packages below, with what this runtime does to imports and without: both see the same.
 
 By itself, on any Python that has pip (`make conformance` needs one that awslambdaric has a release for):
 
@@ -32,6 +32,11 @@ GROUPS = {
 FUNCTION = """
 import hashlib, io, json, os, pkgutil, re, sys, tempfile, warnings, weakref
 warnings.simplefilter("ignore")
+if os.environ.get("IMPORTLIBS_OWN"):
+    from importlib.machinery import FileFinder, SourceFileLoader
+    closure = dict(zip(FileFinder.find_spec.__code__.co_freevars, FileFinder.find_spec.__closure__))
+    FileFinder.find_spec = closure["slow_find_spec"].cell_contents
+    del SourceFileLoader.get_code
 STDLIB = os.path.dirname(os.__file__)
 # What starts a program, a browser or a console, prints, or belongs to another system; other people's tests.
 LEFT_OUT = re.compile(r"(^|\\.)(__main__|antigravity|this|idlelib|tests?|conftest|turtledemo|pip|_pyrepl|setup|distutils)(\\.|$)|_test|doctest_")
@@ -116,9 +121,9 @@ class Walk(unittest.TestCase):
         unpack(cls.folder / "layer.zip", cls.folder / "layer")
         cls.files = [*cls.folder.glob("layer/lib*/python3*/.modules"), cls.folder / "task/.modules"]
 
-    def walk(self, names):
+    def walk(self, names, **more):
         python = self.folder / "layer/bin/python3"
-        env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore", "LD_LIBRARY_PATH": str(self.folder / "layer/lib")}
+        env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore", "LD_LIBRARY_PATH": str(self.folder / "layer/lib"), **more}
         with Lambda(self.folder / "task", env=env, python=python, bootstrap=self.folder / "task/bootstrap", timeout=300) as aws:
             answer = aws.invoke(names, timeout=300)
             self.assertIsNone(answer.error, aws.log)
@@ -135,7 +140,7 @@ class Walk(unittest.TestCase):
         try:
             for file in self.files:
                 file.rename(f"{file}.away")
-            without = self.walk(names)
+            without = self.walk(names, IMPORTLIBS_OWN="1")
         finally:
             for file in self.files:
                 pathlib.Path(f"{file}.away").rename(file)

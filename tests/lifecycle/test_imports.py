@@ -1,0 +1,296 @@
+"""Quicker imports: what find_spec() and get_code() of this runtime give is what importlib's own give."""
+
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+from miniature import Lambda
+
+FUNCTION = r'''
+import importlib.machinery, importlib.util, marshal, os, pathlib, py_compile, struct, sys, tempfile, threading, traceback
+from importlib.machinery import FileFinder, SourceFileLoader
+
+SourceLoader = SourceFileLoader.__mro__[2]
+CACHE_TAG = sys.implementation.cache_tag
+TIME, UNCHECKED, CHECKED = (py_compile.PycInvalidationMode[name] for name in ("TIMESTAMP", "UNCHECKED_HASH", "CHECKED_HASH"))
+opened = []  # compiled files, and the way: io.open_code() tells a mode, os.open() none
+during_load = []  # what another thread is to import while a module is loaded
+
+
+def audit(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".pyc"):
+        opened.append(arguments[1])
+    elif event == "marshal.loads" and during_load:
+        thread = threading.Thread(target=__import__, args=(during_load.pop(),))
+        thread.start()
+        thread.join()
+
+
+sys.addaudithook(audit)
+
+
+def write(name, more="", mode=TIME):
+    """A module whose compiled file says "compiled", and its source, of the same size and time, "source"."""
+    path = pathlib.Path(folder, f"{name}.py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("where = 'compiled'" + more)
+    os.utime(path, (1, 1))
+    compiled = pathlib.Path(py_compile.compile(str(path), dfile="/elsewhere.py", invalidation_mode=mode))
+    path.write_text("where = 'source'  " + more)
+    os.utime(path, (1, 1))
+    return path, compiled
+
+
+def where(name):
+    importlib.invalidate_caches()
+    importlib.util.find_spec("nowhere")  # which lists the folder: the next to look for something finds it listed
+    opened.clear()
+    try:
+        return __import__(name, fromlist="where").where
+    except Exception as exception:
+        return type(exception).__name__
+    finally:
+        ways[name] = list(opened)
+
+
+def damage(name, change):
+    path, compiled = write(name)
+    compiled.write_bytes(change(compiled.read_bytes()))
+    return where(name)
+
+
+def replaced(owner, name, new, module):
+    """What an import gives while a function of importlib's is replaced."""
+    write(module)
+    mine = name in vars(owner)
+    old = getattr(owner, name)
+    setattr(owner, name, new(old))
+    try:
+        return where(module)
+    finally:
+        setattr(owner, name, old) if mine else delattr(owner, name)
+
+
+def scenarios():
+    write("sound")
+    yield "sound", where("sound")
+    yield "how it was opened", ways["sound"]
+    module = sys.modules["sound"]
+    spec = module.__spec__
+    yield "spec", [
+        type(spec).__name__, type(spec.loader).__name__, sorted(vars(spec.loader)), spec.name, spec.parent, spec.has_location,
+        spec.submodule_search_locations, spec.origin == module.__file__ == f"{folder}/sound.py",
+        spec.cached == importlib.util.cache_from_source(spec.origin), spec.loader.get_code("sound").co_filename == spec.origin,
+    ]
+    try:
+        spec.loader.get_code("other")
+    except ImportError as exception:
+        yield "another name", str(exception)
+
+    path, _ = write("older")
+    os.utime(path, (2, 2))
+    yield "another time", where("older")
+    path, _ = write("longer")
+    path.write_text("where = 'longer source'")
+    os.utime(path, (1, 1))
+    yield "another size", where("longer")
+    yield "another Python", damage("magic", lambda data: b"1234" + data[4:])
+    write("read_before")
+    where("read_before")
+    yield "empty, and the buffer has the head of another", damage("empty", lambda data: b"")
+    yield "nothing but a head", damage("head", lambda data: data[:16])
+    yield "cut", damage("cut", lambda data: data[:30])
+    yield "no code", damage("number", lambda data: data[:16] + marshal.dumps(1))
+    yield "large", [write("large", "\ntext = '" + "x" * 300_000 + "'") and where("large"), sys.modules["large"].text.count("x")]
+    write("unchecked", mode=UNCHECKED)
+    yield "unchecked", where("unchecked")
+    write("checked", mode=CHECKED)
+    yield "checked", where("checked")
+    _, compiled = write("missing")
+    compiled.unlink()
+    yield "missing", where("missing")
+    _, compiled = write("directory")
+    compiled.unlink()
+    compiled.mkdir()
+    descriptors = len(os.listdir("/dev/fd"))
+    yield "a directory", where("directory")
+    yield "open descriptors more", len(os.listdir("/dev/fd")) - descriptors
+
+    write("package/__init__")
+    write("package/inner")
+    write("package")
+    yield "a package comes before a module", [where("package"), sys.modules["package"].__path__ == [f"{folder}/package"]]
+    yield "inside", where("package.inner")
+    yield "its parent", sys.modules["package.inner"].__spec__.parent
+    pathlib.Path(folder, "space").mkdir()
+    write("space/inner")
+    write("space")
+    yield "a module comes before a folder without __init__.py", where("space")
+    pathlib.Path(folder, "only_space").mkdir()
+    write("only_space/inner")
+    yield "a folder without __init__.py", where("only_space.inner")
+    pathlib.Path(folder, "named.py").mkdir()
+    yield "a folder with the name of a file", where("named")
+    write("extension")
+    pathlib.Path(folder, "extension.so").write_text("no such thing")
+    yield "an extension module comes first", where("extension")
+    pathlib.Path(folder, "compiled_only.pyc").write_bytes(write("of_another")[1].read_bytes())
+    yield "a compiled file without a source", where("compiled_only")
+    yield "not there", where("comes_later")
+    write("comes_later")
+    yield "there now", where("comes_later")
+    path, _ = write("goes")
+    importlib.util.find_spec("goes")
+    status = os.stat(folder)
+    path.unlink()
+    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+    yield "in the list of its folder, but not there", importlib.util.find_spec("goes")
+    write("unlisted")
+    os.utime(folder, (3, 3))
+    yield "in the folder, and not in its list", importlib.util.find_spec("unlisted").name
+    sys.path[0] += "//"
+    write("behind_slashes")
+    yield "a folder that ends in slashes", [where("behind_slashes"), sys.modules["behind_slashes"].__file__ == f"{folder}/behind_slashes.py"]
+    sys.path[0] = folder
+
+    write("first")
+    write("second", "\nother = 1")
+    during_load.append("second")
+    yield "two threads at a time", [where("first"), sys.modules["second"].where, vars(sys.modules["first"]).get("other")]
+
+    get_data = lambda old: lambda self, path: old(self, path).replace(b"compiled", b"get_data")
+    yield "get_data() is replaced", replaced(SourceFileLoader, "get_data", get_data, "with_get_data")
+    yield "path_stats() is replaced", replaced(SourceFileLoader, "path_stats", lambda old: lambda self, path: {"mtime": 5, "size": 5}, "with_path_stats")
+    get_code = lambda old: lambda self, name: compile("where = 'get_code'", "", "exec")
+    yield "get_code() is replaced", replaced(SourceLoader, "get_code", get_code, "with_get_code")
+    asked = []
+    get_spec = lambda old: lambda self, loader, name, *rest: asked.append(name) or old(self, loader, name, *rest)
+    yield "_get_spec() is replaced", [replaced(FileFinder, "_get_spec", get_spec, "with_get_spec"), asked]
+    external = sys.modules["_frozen_importlib_external"]
+    yield "cache_from_source() is replaced", replaced(external, "cache_from_source", lambda old: lambda *_, **__: "/nowhere", "with_cache")
+    with tempfile.TemporaryDirectory() as sys.pycache_prefix:
+        path, compiled = write("prefix")
+        yield "pycache_prefix", [where("prefix"), sys.modules["prefix"].__spec__.cached == str(compiled), str(compiled).startswith(sys.pycache_prefix)]
+    sys.pycache_prefix = None
+    loader = SourceFileLoader("own", str(write("own")[0]))
+    loader.path_stats = lambda path: {"mtime": 5, "size": 5}
+    yield "a loader with a method of its own", loader.get_code("own").co_consts[0]
+
+    class Loader(SourceFileLoader):
+        def get_data(self, path):
+            return super().get_data(path).replace(b"compiled", b"subclass")
+
+    class Finder(FileFinder):
+        def _get_spec(self, loader_class, name, path, places, target):
+            return super()._get_spec(Loader, name, path, places, target)
+
+    write("subclass")
+    yield "a loader of a class of its own", Finder(folder, (SourceFileLoader, [".py"])).find_spec("subclass").loader.get_code("subclass").co_consts[0]
+
+    pathlib.Path(folder, "wrong.py").write_text("x = (\n")
+    try:
+        import wrong
+    except SyntaxError:
+        yield "the lines of a traceback", traceback.format_exc().count("  File ")
+
+
+folder = tempfile.mkdtemp()
+sys.path.insert(0, folder)
+ways = {}
+
+
+def handler(event, context):
+    return [folder, list(scenarios())]
+'''
+
+SAME_AS_IMPORTLIBS = {
+    "sound": "compiled",
+    "how it was opened": [None],
+    "spec": ["ModuleSpec", "SourceFileLoader", ["name", "path"], "sound", "", True, None, True, True, True],
+    "another name": "loader for sound cannot handle other",
+    "another time": "source",
+    "another size": "longer source",
+    "another Python": "source",
+    "empty, and the buffer has the head of another": "source",
+    "nothing but a head": "EOFError",
+    "cut": "EOFError",
+    "no code": "ImportError",
+    "large": ["compiled", 300_000],
+    "unchecked": "compiled",
+    "checked": "source",
+    "missing": "source",
+    "a directory": "source",
+    "open descriptors more": 0,
+    "a package comes before a module": ["compiled", True],
+    "inside": "compiled",
+    "its parent": "package",
+    "a module comes before a folder without __init__.py": "compiled",
+    "a folder without __init__.py": "compiled",
+    "a folder with the name of a file": "ModuleNotFoundError",
+    "an extension module comes first": "ImportError",
+    "a compiled file without a source": "compiled",
+    "not there": "ModuleNotFoundError",
+    "there now": "compiled",
+    "in the list of its folder, but not there": None,
+    "in the folder, and not in its list": "unlisted",
+    "a folder that ends in slashes": ["compiled", True],
+    "two threads at a time": ["compiled", "compiled", None],
+    "get_data() is replaced": "get_data",
+    "path_stats() is replaced": "source",
+    "get_code() is replaced": "get_code",
+    "_get_spec() is replaced": ["compiled", ["with_get_spec"]],
+    "cache_from_source() is replaced": "source",
+    "pycache_prefix": ["compiled", True, True],
+    "a loader with a method of its own": "source",
+    "a loader of a class of its own": "subclass",
+    "the lines of a traceback": 2,
+}
+
+
+class QuickerImports(unittest.TestCase):
+    maxDiff = None
+
+    def setUp(self):
+        self.task_root = pathlib.Path(tempfile.mkdtemp(prefix="imports-"))
+        self.addCleanup(shutil.rmtree, self.task_root)
+        (self.task_root / "function.py").write_text(FUNCTION)
+
+    def found(self, **env):
+        with Lambda(self.task_root, env={"PYTHONDONTWRITEBYTECODE": "1", **env}) as aws:
+            answer = aws.invoke()
+            self.assertIsNone(answer.error, aws.log)
+            self.log = aws.stderr
+        folder, outcomes = answer.json
+        shutil.rmtree(folder)
+        return dict(outcomes)
+
+    def test_same_as_importlibs(self):
+        found = self.found()
+        self.assertEqual(list(found), list(SAME_AS_IMPORTLIBS))
+        for name, expected in SAME_AS_IMPORTLIBS.items():
+            with self.subTest(name):
+                self.assertEqual(found[name], expected)
+
+    def test_importlibs_own(self):
+        """The list above is importlib's: it gives the same, but opens its files in its own way."""
+        restore = (
+            "from importlib.machinery import FileFinder, SourceFileLoader\n"
+            "own = dict(zip(FileFinder.find_spec.__code__.co_freevars, FileFinder.find_spec.__closure__))\n"
+            "FileFinder.find_spec = own['slow_find_spec'].cell_contents\n"
+            "del SourceFileLoader.get_code\n"
+        )
+        (self.task_root / "function.py").write_text(restore + FUNCTION)
+        self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, "how it was opened": ["r"]})
+
+    def test_optimised(self):
+        self.assertEqual(self.found(PYTHONOPTIMIZE="1"), SAME_AS_IMPORTLIBS)
+
+    def test_verbose(self):
+        """Python says of each module where its code comes from."""
+        self.assertEqual(self.found(PYTHONVERBOSE="1")["sound"], "compiled")
+        self.assertRegex(self.log, r"/sound\..*pyc matches /.*/sound\.py")
+
+
+if __name__ == "__main__":
+    unittest.main()
