@@ -83,7 +83,9 @@ def run(handler: "Handler") -> None:
     Returns at once in a child of multiprocessing or a subinterpreter, which only imports the
     script again: its parent is the one that serves invocations.
     """
-    for name in ("__mp_main__", "<fake __main__>"):  # the names under which such children import the script
+    # Such a child imports the script under one of these names. In its parent sys.modules may have the first, too:
+    # there it is another name of `__main__`, and the module's own name differs.
+    for name in ("__mp_main__", "<fake __main__>"):
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
     sys.meta_path.insert(0, _ImportHook())
@@ -129,8 +131,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
             _Supervisor(address, find_handler, int(limit)).supervise()
         _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls means that the connection is lost. Not in the supervisor, which has
-        # no client: there fork() has raised it. issubclass(), not isinstance(): the reason is told in post_error().
+        # An OSError of the runtime's own calls means that the connection is lost, if this process has a client. The
+        # supervisor has none: its OSError is fork()'s. issubclass(), not isinstance(): post_error() tells why.
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -370,7 +372,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
         asyncio._set_running_loop(event_loop)  # which fork() has reset
         if event_loop._stopping:
-            return  # the forking code has ended just before: its status is on its way
+            return  # the forking code has ended: _run_loops() is about to exit with its status
         # First the threads: the last thing that one of them may do is to add a handle.
         nothing_can_come = len(sys._current_frames()) < 2 and len(selector.get_map()) <= registered_by_parent
         handles = (*event_loop._ready, *event_loop._scheduled)  # this call's own is on neither any more
@@ -464,8 +466,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
     def waits(client: "LambdaRuntimeClient") -> bool:
         """Whether it waits for an event of which nothing has come.
 
-        Only a _WorkerClient keeps its invocation. Of any other client this may be wrong, which does no harm:
-        it is the only one of its process, and is asked about when its loop has ended.
+        Only a _WorkerClient's `invocation` is ever set. Of any other client this may be wrong, which does no
+        harm: it is the only one of its process, and is asked about when its loop has ended.
         """
         return client.invocation is None and not client.connection.has_received()
 
@@ -593,7 +595,7 @@ def _mend_event_loop(event_loop: "Any") -> bool:
     if _identify_descriptors(event_loop) == _process.loop_identities:
         return False
     _fill_standard_descriptors()
-    lost, ssock = event_loop._selector, event_loop._ssock.detach()
+    lost, self_pipe = event_loop._selector, event_loop._ssock.detach()  # a descriptor
     _process.lost_selectors.append(lost)
     event_loop._csock.detach()
     for connection in [client.connection for client in _process.clients]:
@@ -604,7 +606,7 @@ def _mend_event_loop(event_loop: "Any") -> bool:
     event_loop._selector = type(lost)()
     for key in lost.get_map().values():
         try:
-            if key.fd != ssock:  # _make_self_pipe() registers a new one
+            if key.fd != self_pipe:  # _make_self_pipe() registers a new one
                 event_loop._selector.register(key.fileobj, key.events, key.data)
         except (OSError, ValueError):  # it is gone: who waits for it will find out
             event_loop._ready.extend(filter(None, key.data))  # the handles of who reads and who writes
@@ -673,8 +675,9 @@ async def handle_event_request(
         except GeneratorExit:
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
-            # If there is no answer, the task was cancelled before its first step: this error is posted. If
-            # there is one, the function cancelled the task when nothing was left to await: the answer stands.
+            # Whatever the handler raises, _call_function() makes an answer of it. So if there is none, the task was
+            # cancelled before its first step: this error is posted. If there is one, the function cancelled
+            # the task when nothing was left to await: the answer stands.
             send_answer = send_answer or invocation.error(exception)
     await send_answer()
 
@@ -1209,10 +1212,10 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # FastAPI calls what is not async in threads of anyio's, which end with the main task. anyio knows that
-            # by a callback that run_until_complete() has added, asyncio's or uvloop's. Nothing has added one here,
-            # and anyio would choose the invocation's task: each event would start a thread, and lose its
-            # thread-local values. So the lifespan gets a callback that looks like uvloop's.
+            # FastAPI calls what is not async in threads of anyio's, which end with the main task. For that anyio
+            # takes the task that has a callback of asyncio's or uvloop's run_until_complete(). No task that lasts
+            # has one here, so anyio would take the invocation's: each event would start a thread, and lose its
+            # thread-local values. Therefore the lifespan gets a callback that looks like uvloop's.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1729,12 +1732,12 @@ def _quicken_imports() -> None:
     level = f".opt-{sys.flags.optimize}" if sys.flags.optimize else ""
     compiled = f".{sys.implementation.cache_tag}{level}.pyc"
     head = importlib.MAGIC_NUMBER + bytes(4)  # of a file that is compared with its source by time and size
-    # One buffer for all files: fresh memory for each costs more than to read it. Who reads takes it out
-    # of here. Another thread that imports meanwhile finds none.
+    # One buffer for all files: fresh memory for each would cost more than to read it. Who reads a file takes
+    # it out of here, and so has it alone: another thread that imports meanwhile finds none.
     buffers = [bytearray(1 << 18)]
 
-    def get_usual() -> "tuple[Any, ...]":
-        """What the short methods do without, and what decides where compiled files are."""
+    def get_replaceable() -> "tuple[Any, ...]":
+        """What importlib's own methods go by and the short ones do not: where it is another, they are not used."""
         methods = finder_class._get_spec, loader_class.get_data, loader_class.path_stats, base_class.get_code
         return (*methods, importlib.cache_from_source, sys.pycache_prefix)
 
@@ -1760,7 +1763,7 @@ def _quicken_imports() -> None:
             if places or stem + suffix in names:
                 path = f"{folder}/{stem}{suffix}"
                 if is_file(path):
-                    if get_usual() != usual:
+                    if get_replaceable() != originals:
                         break
                     spec = make_spec(fullname, make_loader(fullname, path), origin=path)
                     spec.has_location, spec.submodule_search_locations = True, places
@@ -1773,8 +1776,9 @@ def _quicken_imports() -> None:
         return slow_find_spec(self, fullname, target)
 
     def get_code(self: "Any", fullname: str) -> "Any":
-        is_usual = type(self) is loader_class and len(vars(self)) == 2 and get_usual() == usual
-        if is_usual and fullname == self.name and buffers:
+        has_own_methods = type(self) is not loader_class or len(vars(self)) > 2  # it has a name and a path
+        is_everyday = not has_own_methods and fullname == self.name and get_replaceable() == originals
+        if is_everyday and buffers:
             folder, _, file = self.path.rpartition("/")
             buffer = buffers.pop()
             try:
@@ -1798,7 +1802,7 @@ def _quicken_imports() -> None:
                 buffers.append(buffer)
         return base_class.get_code(self, fullname)
 
-    usual = get_usual()
+    originals = get_replaceable()
     if sys.flags.verbose or sys.pycache_prefix is not None:
         return
     its_name = importlib.cache_from_source.__code__.co_filename
@@ -2305,7 +2309,7 @@ def _identify(descriptor: int) -> "Optional[tuple[int, int]]":
     try:
         status = os.fstat(descriptor)
     except OSError as exception:
-        _raise_if_not_ours(exception)
+        _raise_if_not_ours(exception)  # a signal handler of the function's, run meanwhile, may have raised it
         return None
     return status.st_dev, status.st_ino
 
@@ -2842,8 +2846,10 @@ class _ResponseStream:
                 if sent == len(head) + size + 2:
                     return None
         except BaseException as exception:
+            # On an event loop a BlockingIOError says that the socket is full: send() waits until it is not. On a
+            # socket that blocks it is a signal handler's.
             if connection.event_loop is None or type(exception) is not BlockingIOError:
-                self._cut_off(exception)  # a BlockingIOError of a socket that blocks is a signal handler's
+                self._cut_off(exception)  # which raises
             sent = 0
         return self.send(b"%x\r\n" % size, data, b"\r\n", sent=sent)
 
@@ -3065,9 +3071,9 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # Code of the function's has run before each post, and may run at any time on an event loop. Without one
-        # none has run between a post and the GET that follows, save that of threads. But before the first GET
-        # the import has run: as long as no post has been accepted, `usual_202` is empty, and this may be that GET.
+        # Has code of the function's run since the last reply? Before each post it has, and on an event loop it may
+        # at any time. Else it has not between a post and the GET that follows, save that of threads. But before
+        # the first GET the import has run; this may be the first until a post has been accepted (`usual_202`).
         has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -3597,7 +3603,7 @@ class _Board:
 
     # Where the byte behind the news is. What it holds is about the last SIGURG, by which the supervisor has an
     # overdue invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker
-    # has not taken it yet. 2: the worker has taken it, and has interrupted the same invocation a second time.
+    # has not taken it yet. 2: it has, for an invocation that it had interrupted before: SIGURG does not help.
     _SIGURG_STATE = 7
     _ENTRIES = 8  # where the entries of the slots begin
 
@@ -3851,8 +3857,8 @@ class _Supervisor:
         """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
         A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later. Each
-        of a slot's states so has a limit, counted from the deadline, with a _MARGIN. That of _OVERDUE is
-        2 * _GRACE, since what SIGURG interrupts may be a _GRACE late, and then has another _GRACE to end in.
+        of a slot's states so has a limit, counted from the deadline, with a _MARGIN. That of _OVERDUE is two
+        of _GRACE: SIGURG may be taken one after the deadline, and what it interrupts has another to end in.
         """
         limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
@@ -3986,7 +3992,7 @@ def _tell_supervisor(news: bytes) -> None:
     if board is not None and not _process.is_forked_child:
         board.memory[len(board.told())] = news[0]
         try:
-            # It wakes up. Should it have gone, and its pid be another program's, that ignores this signal.
+            # This wakes it up. If it has gone, and its pid is another program's: few programs heed this signal.
             os.kill(board.supervisor, _signal.SIGCHLD)
         except ProcessLookupError:
             pass  # it has gone; the Runtime API will tell
