@@ -83,8 +83,8 @@ def run(handler: "Handler") -> None:
     Returns at once in a child of multiprocessing or a subinterpreter, which only imports the
     script again: its parent is the one that serves invocations.
     """
-    # Such a child imports the script under one of these names. In its parent sys.modules may have the first, too:
-    # there it is another name of `__main__`, and the module's own name differs.
+    # In such a child the script runs as a module that calls itself one of these. (In the parent multiprocessing
+    # puts `__main__`, which calls itself that, into sys.modules under the first as well.)
     for name in ("__mp_main__", "<fake __main__>"):
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
@@ -127,12 +127,13 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
         if limit.isdecimal() and int(limit):
             # Managed Instances (last section): several invocations at once, each in a slot. This
             # process becomes the supervisor of forked workers. They call _serve() from in there,
-            # and what they raise comes up to this `try` as well.
+            # and what they raise comes up to this `try` as well. The supervisor ends in there, too.
             _Supervisor(address, find_handler, int(limit)).supervise()
-        _serve(address, find_handler)
+        else:
+            _serve(address, find_handler)
     except Exception as exception:
-        # An OSError of the runtime's own calls means that the connection is lost, if this process has a client. The
-        # supervisor has none: its OSError is fork()'s. issubclass(), not isinstance(): post_error() tells why.
+        # In a process that serves, an OSError of the runtime's own calls means that the connection is lost. In the
+        # supervisor, which has no clients, it is fork()'s. issubclass(), not isinstance(): post_error() tells why.
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -183,7 +184,7 @@ class _Process:
         self.clients: "list[LambdaRuntimeClient]" = []  # one for each invocation that it takes at a time
         self.is_shared = False  # several invocations share the process: async handlers on Managed Instances
         self.is_ending = False  # True: the invocations at hand are finished, and no more events asked for
-        self.extension: "Optional[_Connection]" = None  # of the extension that has Lambda send SIGTERM
+        self.extension: "Optional[_Connection]" = None  # on which one is registered, so that SIGTERM comes
         # asyncio's selectors whose epoll the function has closed. They are never freed: that would close
         # what is open under their numbers by now.
         self.lost_selectors: "list[Any]" = []
@@ -373,7 +374,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         asyncio._set_running_loop(event_loop)  # which fork() has reset
         if event_loop._stopping:
             return  # the forking code has ended: _run_loops() is about to exit with its status
-        # First the threads: the last thing that one of them may do is to add a handle.
+        # The threads are counted before the handles are listed: one that ends in between may have added a handle.
         nothing_can_come = len(sys._current_frames()) < 2 and len(selector.get_map()) <= registered_by_parent
         handles = (*event_loop._ready, *event_loop._scheduled)  # this call's own is on neither any more
         if nothing_can_come and all(handle.cancelled() for handle in handles):
@@ -410,12 +411,12 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
             try:
                 await handle_event_request(client, request_handler, invocation)
             except _ApiError as exception:
-                client.settle()  # the invocation is over, since nothing else will be tried to answer it
+                client.note_end_of_invocation()  # since nothing else will be tried to answer it
                 if not _process.is_shared:
                     raise
                 _note(f"Runtime API: {exception}")  # the others in this process are not to suffer for it
                 client.connection.close()
-        client.settle()
+        client.note_end_of_invocation()
         return 0
     except SystemExit as exit:
         return exit.code
@@ -464,11 +465,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
             event_loop.stop()
 
     def waits(client: "LambdaRuntimeClient") -> bool:
-        """Whether it waits for an event of which nothing has come.
-
-        Only a _WorkerClient's `invocation` is ever set. Of any other client this may be wrong, which does no
-        harm: it is the only one of its process, and is asked about when its loop has ended.
-        """
+        """Whether it waits for an event of which nothing has come. Several clients are _WorkerClients, which know."""
         return client.invocation is None and not client.connection.has_received()
 
     def close_waiting() -> None:
@@ -486,10 +483,11 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
             _process.is_ending = True
             if not isinstance(result, _ApiError):  # without the API another worker would fare no better
                 _tell_supervisor(_RETIRES)
-            # A loop that still waits for its event ends; one to which an event is on its way serves it first.
-            for client in filter(waits, clients):
-                client.connection.ask_no_more()
-            event_loop.call_later(1, close_waiting)  # if the API does not heed that
+            if len(clients) > 1:
+                # A loop that still waits for its event ends; one to which an event is on its way serves it first.
+                for client in filter(waits, clients):
+                    client.connection.ask_no_more()
+                event_loop.call_later(1, close_waiting)  # if the API does not heed that
         if _process.is_forked_child:
             event_loop.stop()  # its other coroutines are copies of its parent's
         else:
@@ -530,7 +528,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
                 task.cancel()
             if tasks:
                 event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
-            # Once more around: where the handler has stopped the event loop, its answer may not be sent yet.
+            # One more turn, for a task that has ended just now, as where the handler has stopped the event loop:
+            # _step_on() then has the runtime's coroutine send its answer.
             event_loop.run_until_complete(asyncio.sleep(0))
             for coroutine in coroutines:
                 coroutine.close()  # only the loops whose handler has ignored the cancellation still run
@@ -683,7 +682,10 @@ async def handle_event_request(
 
 
 async def _call_function(request_handler: "Handler", invocation: "_Invocation") -> "SendAnswer":
-    """Run the function's code for one invocation; return what sends the answer, or a stream's end."""
+    """Run the function's code for one invocation; return the function that sends its answer.
+
+    A stream has been sent by then, but for its end.
+    """
     try:
         context = invocation.make_context()
         _enter(context)
@@ -870,7 +872,7 @@ class _Invocation:
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
         if is_exit:
-            self.client.settle()  # here, as no wait_next_invocation() follows, which otherwise settles
+            self.client.note_end_of_invocation()  # which wait_next_invocation() does, where one follows
             raise exception
 
 
@@ -937,7 +939,7 @@ def _refused_chunk(chunk: object, chunks: object, hint: str) -> "_Fault":
         prefix = {"generator": "gi", "async_generator": "ag"}.get(name)
         frame = getattr(iterator, f"{prefix}_frame", None) if prefix else None
         if frame is None:
-            break  # no generator: the message has its type, and the place of the generator that delegates to it
+            break  # no generator: the message names its type, and the line of the generator that delegates to it
         name = frame.f_code.co_name
         place = f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
         iterator = getattr(iterator, "gi_yieldfrom", None)
@@ -1236,7 +1238,8 @@ class _AsgiHandler:
                 has_begun = True
                 return {"type": "lifespan.startup"}
             if failure is not None and not started.done():
-                started.set_exception(failure)  # now: the application does not return, but waits for shutdown
+                # Here, and not at the end: after its message the application may wait for a shutdown.
+                started.set_exception(failure)
             await self.ending.wait()
             return {"type": "lifespan.shutdown"}
 
@@ -1246,7 +1249,8 @@ class _AsgiHandler:
             if kind == "lifespan.startup.complete" and not started.done():
                 _process.asgi_handlers.append(self)
                 if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
-                    # The event loop calls it between two steps: it interrupts nothing.
+                    # So that SIGTERM ends the process in order, and the application has its shutdown. The event
+                    # loop calls sys.exit() between two steps: it interrupts nothing.
                     asyncio.get_running_loop().add_signal_handler(_signal.SIGTERM, sys.exit, 0)
                 started.set_result(None)
             elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
@@ -1737,7 +1741,7 @@ def _quicken_imports() -> None:
     buffers = [bytearray(1 << 18)]
 
     def get_replaceable() -> "tuple[Any, ...]":
-        """What importlib's own methods go by and the short ones do not: where it is another, they are not used."""
+        """What others may replace. The short methods would not heed that, and leave the work to importlib's then."""
         methods = finder_class._get_spec, loader_class.get_data, loader_class.path_stats, base_class.get_code
         return (*methods, importlib.cache_from_source, sys.pycache_prefix)
 
@@ -2518,9 +2522,9 @@ def _set_up_logging() -> None:
         def filter(self, record: "Any") -> "Any":
             context = _current_context.get()
             if threads_inherit and context is not None:
-                # A thread inherits the context variables of the invocation in which it is started. But in a pool
-                # it serves later ones, too. So the process's latest counts in place of the inherited value. Any
-                # other value came with a call, as by asyncio.to_thread(), and counts.
+                # A thread inherits the context variables of the invocation in which it is started. One of a pool
+                # still has these when it works for a later invocation: so an inherited context does not count, and
+                # the process's latest does. Any other context came with a call, as by asyncio.to_thread(), and counts.
                 variables = getattr(threading.current_thread(), "_context", None)
                 if variables is not None and variables.get(_current_context) is context:
                     context = None
@@ -2633,10 +2637,10 @@ class LambdaRuntimeClient:
     """
 
     # Only _WorkerClient, the client on Managed Instances, keeps account of the invocation at hand. It sets
-    # `invocation` and overrides settle() and seconds_if_overdue(); here they stay None and do nothing.
+    # `invocation` and overrides note_end_of_invocation() and seconds_if_overdue(); here they stay None and do nothing.
     invocation: "Optional[_Invocation]" = None
 
-    def settle(self) -> None:
+    def note_end_of_invocation(self) -> None:
         """Take note that the invocation at hand is over: it has been answered, or cannot be."""
 
     def seconds_if_overdue(self) -> float:
@@ -2966,7 +2970,9 @@ class _Connection:
     def open(self) -> None:
         """Connect, in place of the connection that there was. Raises _ApiError."""
         if self.event_loop is not None:
-            _mend_event_loop(self.event_loop)  # first: the new socket could get a number that is still polled
+            # Before there is a new socket: it could get the number of a descriptor that the function has closed
+            # and the event loop still polls.
+            _mend_event_loop(self.event_loop)
         # Only now is the old socket closed: its descriptor is free for the new one even when
         # the function has used up all others.
         self.close()
@@ -3071,10 +3077,10 @@ class _Connection:
         request is sent once more on a new one (RFC 9112, 9.3.1: the API closes idle ones as it
         likes).
         """
-        # Has code of the function's run since the last reply? Before each post it has, and on an event loop it may
-        # at any time. Else it has not between a post and the GET that follows, save that of threads. But before
-        # the first GET the import has run; this may be the first until a post has been accepted (`usual_202`).
-        has_function_run = bool(posted_to) or self.event_loop is not None or not self.usual_202
+        # Code of the function's has run before each post; on an event loop it may run at any time; and before the
+        # first GET the import has run. Else, between a post and the GET that follows, only threads of it run.
+        may_be_first_get = not self.usual_202  # no post has been accepted yet
+        has_function_run = bool(posted_to) or self.event_loop is not None or may_be_first_get
         is_reused = self._can_be_reused(has_function_run)
         while True:
             if not is_reused:
@@ -3601,10 +3607,12 @@ _ABANDONED = 4  # past its deadline and has not ended for that: the supervisor i
 class _Board:
     """Memory that a worker shares with its supervisor, mapped before the fork(); one for each worker."""
 
-    # Where the byte behind the news is. What it holds is about the last SIGURG, by which the supervisor has an
-    # overdue invocation interrupted (_DeadlineWatch). 0: none was sent, or the worker has taken it. 1: the worker
-    # has not taken it yet. 2: it has, for an invocation that it had interrupted before: SIGURG does not help.
+    # The byte behind the news. By SIGURG the supervisor has a worker interrupt an overdue invocation that blocks
+    # its event loop (_DeadlineWatch). This byte tells the supervisor what has become of the last one sent.
     _SIGURG_STATE = 7
+    _TAKEN = 0  # the worker has taken it, or none was sent
+    _PENDING = 1
+    _IN_VAIN = 2  # the worker has taken it, and it was not the first for the same invocation
     _ENTRIES = 8  # where the entries of the slots begin
 
     def __init__(self, index: int, slots: int) -> None:
@@ -3655,7 +3663,7 @@ class _WorkerClient(LambdaRuntimeClient):
         self.is_last = False  # the process ends after this invocation
 
     async def wait_next_invocation(self) -> _Invocation:
-        self.settle()
+        self.note_end_of_invocation()
         if self.is_last:
             sys.exit(0)
         # Where others share the process, `next` is asked five times in all, as by awslambdaric.
@@ -3686,10 +3694,10 @@ class _WorkerClient(LambdaRuntimeClient):
                 self.watch.arm(self.deadline)
         return invocation
 
-    def settle(self) -> None:
+    def note_end_of_invocation(self) -> None:
         if self.invocation is not None:
             if self.watch is None and self.seconds_if_overdue():
-                # Without a watch only the supervisor marks a slot _OVERDUE. It sent SIGTERM then; SIGKILL follows.
+                # Without a watch it is the supervisor that marks a slot _OVERDUE, when it ends the worker by SIGTERM.
                 self.is_last = True
             self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
@@ -3753,12 +3761,12 @@ class _DeadlineWatch:
         import asyncio
 
         memory = self.clients[0].board.memory
-        memory[_Board._SIGURG_STATE] = 0
+        memory[_Board._SIGURG_STATE] = _Board._TAKEN
         request_id = getattr(_current_context.get(), "aws_request_id", None)
         for client in self.clients:
             if client.next_look <= _now() and client.invocation.request_id == request_id:
                 if client.is_last:  # interrupted before, and it blocks again
-                    memory[_Board._SIGURG_STATE] = 2
+                    memory[_Board._SIGURG_STATE] = _Board._IN_VAIN
                 client.board.mark(client.place, _OVERDUE)
                 client.next_look, client.is_last = _now() + _GRACE, True
                 raise asyncio.CancelledError
@@ -3856,20 +3864,20 @@ class _Supervisor:
     def is_blocked(self, board: _Board, lateness: "dict[int, float]") -> bool:
         """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
-        A worker that is not blocked cancels an invocation at its deadline, and abandons it a _GRACE later. Each
-        of a slot's states so has a limit, counted from the deadline, with a _MARGIN. That of _OVERDUE is two
-        of _GRACE: SIGURG may be taken one after the deadline, and what it interrupts has another to end in.
+        A worker that is not blocked cancels an invocation at its deadline, and abandons it when its grace is over.
+        So a slot that stays in one of these states for longer, counted from the deadline, tells of a blocked one.
         """
-        limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + 2 * _GRACE}
+        # An overdue one may have been interrupted by SIGURG, up to a _GRACE late, and then has a _GRACE to end in.
+        limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + _GRACE + _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
         if not any(late > limits.get(board.state(place), _NEVER) for place, late in lateness.items()):
             return False
         # SIGURG comes first, and again if the worker took it and is still blocked. It has not helped if it is
         # not taken within _GRACE, if the same invocation blocks again, or if a deadline is 10 * _GRACE ago.
-        if not board.memory[_Board._SIGURG_STATE]:
-            board.memory[_Board._SIGURG_STATE], board.sigurg_at = 1, _now()
+        if board.memory[_Board._SIGURG_STATE] == _Board._TAKEN:
+            board.memory[_Board._SIGURG_STATE], board.sigurg_at = _Board._PENDING, _now()
             os.kill(board.pid, _signal.SIGURG)
-        if board.memory[_Board._SIGURG_STATE] == 2 or _now() > board.sigurg_at + _GRACE:
+        if board.memory[_Board._SIGURG_STATE] == _Board._IN_VAIN or _now() > board.sigurg_at + _GRACE:
             return True
         return max(lateness.values()) > 10 * _GRACE
 
@@ -3995,7 +4003,7 @@ def _tell_supervisor(news: bytes) -> None:
             # This wakes it up. If it has gone, and its pid is another program's: few programs heed this signal.
             os.kill(board.supervisor, _signal.SIGCHLD)
         except ProcessLookupError:
-            pass  # it has gone; the Runtime API will tell
+            pass  # it has gone, and Lambda ends the other processes with it
 
 
 def _describe_loss(request_id: str, seconds: float, reason: str = "") -> "tuple[ErrorDocument, str]":
