@@ -1730,34 +1730,43 @@ def _quicken_imports() -> None:
     """
     importlib: "Any" = sys.modules["_frozen_importlib_external"]
     imp: "Any" = sys.modules["_imp"]
+    posix = importlib._os  # which importlib calls, whatever a test or a library has put into `os`
     finder_class, loader_class = importlib.FileFinder, importlib.SourceFileLoader
     base_class, slow_find_spec = importlib.SourceLoader, finder_class.find_spec
-    make_spec, code_class = type(__spec__), type(_quicken_imports.__code__)
+    get_spec, get_data, path_stats = finder_class._get_spec, loader_class.get_data, loader_class.path_stats
+    slow_get_code, cache_from_source = base_class.get_code, importlib.cache_from_source
+    compile_bytecode, tag = importlib._compile_bytecode, sys.implementation.cache_tag
+    make_spec, function_class, code_class = type(__spec__), type(_note), type(_note.__code__)
     level = f".opt-{sys.flags.optimize}" if sys.flags.optimize else ""
-    compiled = f".{sys.implementation.cache_tag}{level}.pyc"
+    compiled = f".{tag}{level}.pyc"
     head = importlib.MAGIC_NUMBER + bytes(4)  # of a file that is compared with its source by time and size
     # One buffer for all files: fresh memory for each would cost more than to read it. Who reads a file takes
     # it out of here, and so has it alone: another thread that imports meanwhile finds none.
-    buffers = [bytearray(1 << 18)]
+    spare: "dict[str, Any]" = {"buffer": bytearray(1 << 18)}
 
-    def get_replaceable() -> "tuple[Any, ...]":
-        """What others may replace. The short methods would not heed that, and leave the work to importlib's then."""
-        methods = finder_class._get_spec, loader_class.get_data, loader_class.path_stats, base_class.get_code
-        return (*methods, importlib.cache_from_source, sys.pycache_prefix)
+    def is_as_it_was() -> bool:
+        """Whether nobody has replaced what importlib's own methods go by: the short ones would not heed it.
 
-    def is_file(path: str) -> bool:
-        try:
-            return os.stat(path).st_mode & 0o170000 == 0o100000
-        except OSError:
-            return False
+        `is`, since wrapt's proxies, with which tracers replace functions, are equal to what they wrap.
+        """
+        return (
+            finder_class._get_spec is get_spec
+            and loader_class.get_data is get_data
+            and loader_class.path_stats is path_stats
+            and base_class.get_code is slow_get_code
+            and importlib.cache_from_source is cache_from_source
+            and importlib._compile_bytecode is compile_bytecode
+            and sys.implementation.cache_tag is tag
+            and sys.pycache_prefix is None
+        )
 
     def find_spec(self: "Any", fullname: str, target: "Any" = None) -> "Any":
         folder, stem, places = self.path.rstrip("/"), fullname.rpartition(".")[2], None
         try:
-            is_listed = os.stat(self.path).st_mtime == self._path_mtime  # and has not changed since
+            is_listed = posix.stat(self.path).st_mtime == self._path_mtime  # and has not changed since
         except OSError:
             is_listed = False
-        if not is_listed or type(self) is not finder_class:
+        if not (is_listed and folder and stem and type(self) is finder_class):
             return slow_find_spec(self, fullname, target)
         names = self._path_cache
         if stem in names:  # a package, most likely
@@ -1766,8 +1775,12 @@ def _quicken_imports() -> None:
         for suffix, make_loader in self._loaders:
             if places or stem + suffix in names:
                 path = f"{folder}/{stem}{suffix}"
-                if is_file(path):
-                    if get_replaceable() != originals:
+                try:
+                    is_file = posix.stat(path).st_mode & 0o170000 == 0o100000
+                except OSError:
+                    continue
+                if is_file:
+                    if not is_as_it_was():
                         break
                     spec = make_spec(fullname, make_loader(fullname, path), origin=path)
                     spec.has_location, spec.submodule_search_locations = True, places
@@ -1781,35 +1794,41 @@ def _quicken_imports() -> None:
 
     def get_code(self: "Any", fullname: str) -> "Any":
         has_own_methods = type(self) is not loader_class or len(vars(self)) > 2  # it has a name and a path
-        is_everyday = not has_own_methods and fullname == self.name and get_replaceable() == originals
-        if is_everyday and buffers:
+        is_everyday = not has_own_methods and fullname == self.name and type(self.path) is str
+        if is_everyday and is_as_it_was():
             folder, _, file = self.path.rpartition("/")
-            buffer = buffers.pop()
-            try:
-                source = os.stat(self.path)
-                descriptor = os.open(f"{folder}/__pycache__/{file[:-3]}{compiled}", os.O_RDONLY)
+            stem = file.rpartition(".")[0]
+            buffer, size = folder and stem and spare.pop("buffer", None), 0
+            if buffer:
                 try:
-                    size = os.readv(descriptor, [buffer])
+                    try:
+                        source = posix.stat(self.path)
+                        descriptor = posix.open(f"{folder}/__pycache__/{stem}{compiled}", posix.O_RDONLY)
+                        try:
+                            size = posix.readv(descriptor, [buffer])
+                        finally:
+                            posix.close(descriptor)
+                    except OSError:
+                        pass  # importlib's own knows what to do without the file
+                    if 16 < size < len(buffer):
+                        expected = head
+                        for number in (int(source.st_mtime), source.st_size):
+                            expected += (number & 0xFFFFFFFF).to_bytes(4, "little")
+                        code = buffer.startswith(expected) and marshal.loads(memoryview(buffer)[16:size])
+                        if isinstance(code, code_class):
+                            imp._fix_co_filename(code, self.path)
+                            return code
                 finally:
-                    os.close(descriptor)
-                expected = head
-                for number in (int(source.st_mtime), source.st_size):
-                    expected += (number & 0xFFFFFFFF).to_bytes(4, "little")
-                if 16 < size < len(buffer) and buffer.startswith(expected):
-                    code = marshal.loads(memoryview(buffer)[16:size])
-                    if isinstance(code, code_class):
-                        imp._fix_co_filename(code, self.path)
-                        return code
-            except OSError:
-                pass  # importlib's own knows what to do without the file
-            finally:
-                buffers.append(buffer)
-        return base_class.get_code(self, fullname)
+                    spare["buffer"] = buffer
+        return super(loader_class, self).get_code(fullname)  # a subclass may have another base with one
 
-    originals = get_replaceable()
-    if sys.flags.verbose or sys.pycache_prefix is not None:
+    its_name = importlib._install.__code__.co_filename
+    its_own = get_spec, get_data, path_stats, slow_get_code, cache_from_source, compile_bytecode
+    for each in (slow_find_spec, loader_class.get_code, *its_own):  # a sitecustomize may have replaced one
+        if type(each) is not function_class or each.__code__.co_filename != its_name:
+            return
+    if sys.flags.verbose:
         return
-    its_name = importlib.cache_from_source.__code__.co_filename
     for method in (find_spec, get_code):  # Python leaves frames of this file name out of tracebacks
         method.__code__ = method.__code__.replace(co_filename=its_name)
     finder_class.find_spec, loader_class.get_code = find_spec, get_code
