@@ -1741,8 +1741,8 @@ def _quicken_imports() -> None:
     compiled = f".{tag}{level}.pyc"
     head = importlib.MAGIC_NUMBER + bytes(4)  # of a file that is compared with its source by time and size
     # One buffer for all files: fresh memory for each would cost more than to read it. Who reads a file takes
-    # it out of here, and so has it alone: another thread that imports meanwhile finds none.
-    spare: "dict[str, Any]" = {"buffer": bytearray(1 << 18)}
+    # it out of here, and so has it alone: another thread that imports meanwhile makes another.
+    spare: "dict[str, Any]" = {}
 
     def is_as_it_was() -> bool:
         """Whether nobody has replaced what importlib's own methods go by: the short ones would not heed it.
@@ -1798,27 +1798,30 @@ def _quicken_imports() -> None:
         if is_everyday and is_as_it_was():
             folder, _, file = self.path.rpartition("/")
             stem = file.rpartition(".")[0]
-            buffer, size = folder and stem and spare.pop("buffer", None), 0
-            if buffer:
+            buffer: "Any" = None
+            size = 0
+            try:
                 try:
-                    try:
+                    if folder and stem:
                         source = posix.stat(self.path)
                         descriptor = posix.open(f"{folder}/__pycache__/{stem}{compiled}", posix.O_RDONLY)
+                        buffer = spare.pop("buffer", None) or bytearray(1 << 18)
                         try:
                             size = posix.readv(descriptor, [buffer])
                         finally:
                             posix.close(descriptor)
-                    except OSError:
-                        pass  # importlib's own knows what to do without the file
-                    if 16 < size < len(buffer):
-                        expected = head
-                        for number in (int(source.st_mtime), source.st_size):
-                            expected += (number & 0xFFFFFFFF).to_bytes(4, "little")
-                        code = buffer.startswith(expected) and marshal.loads(memoryview(buffer)[16:size])
-                        if isinstance(code, code_class):
-                            imp._fix_co_filename(code, self.path)
-                            return code
-                finally:
+                except OSError:
+                    pass  # importlib's own knows what to do without the file
+                if 16 < size < len(buffer):
+                    expected = head
+                    for number in (int(source.st_mtime), source.st_size):
+                        expected += (number & 0xFFFFFFFF).to_bytes(4, "little")
+                    code = buffer.startswith(expected) and marshal.loads(memoryview(buffer)[16:size])
+                    if isinstance(code, code_class):
+                        imp._fix_co_filename(code, self.path)
+                        return code
+            finally:
+                if buffer:
                     spare["buffer"] = buffer
         return super(loader_class, self).get_code(fullname)  # a subclass may have another base with one
 
