@@ -429,7 +429,7 @@ class Proxy:  # as wrapt's
         return self if loader is None else lambda name: replace(loader, name)
 {name} = {replacement}
 """)
-                with Lambda(self.task_root, env={"PYTHONPATH": f"{self.task_root}/site"}) as aws:
+                with Lambda(self.task_root, env={"PYTHONPATH": f"{self.task_root}/site", "PYTHONDONTWRITEBYTECODE": "1"}) as aws:
                     self.assertIs(aws.invoke().json, True, aws.log)
 
     def test_verbose(self):
