@@ -1739,7 +1739,9 @@ def _quicken_imports() -> None:
     make_spec, function_class, code_class = type(__spec__), type(_note), type(_note.__code__)
     level = f".opt-{sys.flags.optimize}" if sys.flags.optimize else ""
     compiled = f".{tag}{level}.pyc"
-    head = importlib.MAGIC_NUMBER + bytes(4)  # of a file that is compared with its source by time and size
+    # Of compiled files that are compared with their source by time and size, and of those that are not
+    # compared at all, as `make dist` writes them.
+    compared, not_compared = importlib.MAGIC_NUMBER + bytes(4), importlib.MAGIC_NUMBER + b"\1\0\0\0"
     # One buffer for all files: fresh memory for each would cost more than to read it. Who reads a file takes
     # it out of here, and so has it alone: another thread that imports meanwhile makes another.
     spare: "dict[str, Any]" = {}
@@ -1813,10 +1815,12 @@ def _quicken_imports() -> None:
                 except OSError:
                     pass  # importlib's own knows what to do without the file
                 if 16 < size < len(buffer):
-                    expected = head
+                    head = compared
                     for number in (int(source.st_mtime), source.st_size):
-                        expected += (number & 0xFFFFFFFF).to_bytes(4, "little")
-                    code = buffer.startswith(expected) and marshal.loads(memoryview(buffer)[16:size])
+                        head += (number & 0xFFFFFFFF).to_bytes(4, "little")
+                    if imp.check_hash_based_pycs != "always" and buffer.startswith(not_compared):
+                        head = not_compared
+                    code = buffer.startswith(head) and marshal.loads(memoryview(buffer)[16:size])
                     if isinstance(code, code_class):
                         imp._fix_co_filename(code, self.path)
                         return code
@@ -1840,12 +1844,12 @@ def _quicken_imports() -> None:
 # ---- Imports from one file -------------------------------------------------------------------
 
 # `make dist` and `make layer` put the compiled code of a folder once more into one file in it,
-# `.modules`. What it saves a module is the search for its compiled file, six system calls, and on a
-# cold disk a read at random. The file begins with 56 bytes: its version, "lambda-modules-1"; Python's
-# magic number, filled up to 16 bytes; then, 8 bytes each and little-endian, the size of the file, the
-# time of modification that all sources had, and the size of the index. The index follows, and behind it
-# the code of each module. Index and codes are marshalled, each behind a hash of 8 bytes; a size in the
-# head or in the index includes the hash.
+# `.modules`. On a cold disk that saves each module a read at random; on a warm one it gains nothing.
+# The file begins with 56 bytes: its version, "lambda-modules-1"; Python's magic number, filled up to
+# 16 bytes; then, 8 bytes each and little-endian, the size of the file, the time of modification that
+# all sources had, and the size of the index. The index follows, and behind it the code of each module.
+# Index and codes are marshalled, each behind a hash of 8 bytes; a size in the head or in the index
+# includes the hash.
 
 
 def _import_from_one_file(folder: str) -> None:

@@ -119,6 +119,11 @@ def scenarios():
     yield "large", [write("large", "\ntext = '" + "x" * 300_000 + "'") and where("large"), sys.modules["large"].text.count("x")]
     write("unchecked", mode=UNCHECKED)
     yield "unchecked", where("unchecked")
+    yield "how that was opened", ways["unchecked"]
+    write("unchecked_2", mode=UNCHECKED)
+    sys.modules["_imp"].check_hash_based_pycs = "always"
+    yield "unchecked, and all are to be checked", where("unchecked_2")
+    sys.modules["_imp"].check_hash_based_pycs = "default"
     write("checked", mode=CHECKED)
     yield "checked", where("checked")
     _, compiled = write("missing")
@@ -320,6 +325,8 @@ SAME_AS_IMPORTLIBS = {
     "no code": "ImportError",
     "large": ["compiled", 300_000],
     "unchecked": "compiled",
+    "how that was opened": [None],
+    "unchecked, and all are to be checked": "source",
     "checked": "source",
     "missing": "source",
     "a directory": "source",
@@ -399,7 +406,7 @@ class QuickerImports(unittest.TestCase):
             "del SourceFileLoader.get_code\n"
         )
         (self.task_root / "function.py").write_text(restore + FUNCTION)
-        self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, "how it was opened": ["r"], "how they were found": [True, True]})
+        self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, "how it was opened": ["r"], "how that was opened": ["r"], "how they were found": [True, True]})
 
     def test_optimised(self):
         self.assertEqual(self.found(PYTHONOPTIMIZE="1"), SAME_AS_IMPORTLIBS)
