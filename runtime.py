@@ -83,8 +83,8 @@ def run(handler: "Handler") -> None:
     Returns at once in a child of multiprocessing or a subinterpreter, which only imports the
     script again: its parent is the one that serves invocations.
     """
-    # In such a child the script runs as a module that calls itself one of these. (In the parent multiprocessing
-    # puts `__main__`, which calls itself that, into sys.modules under the first as well.)
+    # In such a child the script's module has one of these names. To look for the key would not do: in a process
+    # that has such children, multiprocessing has made "__mp_main__" a second key of the module `__main__`.
     for name in ("__mp_main__", "<fake __main__>"):
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
@@ -154,8 +154,8 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
 
     # sys.exit() first waits for the threads that the function has left running. Lambda does not: an alarm
     # limits that to a second. When the threads have ended, sys.exit() calls the atexit functions, the last
-    # registered first. Ours is the last registered: it cancels the alarm, which is not meant for the others.
-    # They, as an error tracker's, may take longer; and after them the interpreter removes the alarm's
+    # registered first. Ours is the last registered: it cancels the alarm. The other atexit functions, as an
+    # error tracker's, may take longer than a second; and after them the interpreter removes the alarm's
     # handler, so that the alarm would kill the process.
     _signal.signal(_signal.SIGALRM, lambda signum, frame: os._exit(status))
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
@@ -184,7 +184,8 @@ class _Process:
         self.clients: "list[LambdaRuntimeClient]" = []  # one for each invocation that it takes at a time
         self.is_shared = False  # several invocations share the process: async handlers on Managed Instances
         self.is_ending = False  # True: the invocations at hand are finished, and no more events asked for
-        self.extension: "Optional[_Connection]" = None  # on which one is registered, so that SIGTERM comes
+        # The connection on which the runtime has registered an extension, so that Lambda sends SIGTERM.
+        self.extension: "Optional[_Connection]" = None
         # asyncio's selectors whose epoll the function has closed. They are never freed: that would close
         # what is open under their numbers by now.
         self.lost_selectors: "list[Any]" = []
@@ -416,7 +417,7 @@ async def _serve_invocations(client: "LambdaRuntimeClient", request_handler: "Ha
                     raise
                 _note(f"Runtime API: {exception}")  # the others in this process are not to suffer for it
                 client.connection.close()
-        client.note_end_of_invocation()
+        client.note_end_of_invocation()  # which wait_next_invocation() does, where one follows
         return 0
     except SystemExit as exit:
         return exit.code
@@ -443,7 +444,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
     With a plain handler its one client begins without an event loop, and suspends when it needs one.
     """
     coroutines: "list[Any]" = [_serve_invocations(client, handler) for client in clients]
-    if not is_async:  # else on an event loop from the start: tasks of the import run while `next` waits
+    # An async handler has the event loop from the start: tasks of the import run while `next` waits.
+    if not is_async:
         try:
             # In a copy of the context variables: all plain invocations share it, and what they
             # set there is not seen by the tasks of the async ones that come later.
@@ -465,7 +467,10 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
             event_loop.stop()
 
     def waits(client: "LambdaRuntimeClient") -> bool:
-        """Whether it waits for an event of which nothing has come. Several clients are _WorkerClients, which know."""
+        """Whether it waits for an event of which nothing has come.
+
+        Asked where there are several clients. These are _WorkerClients, which set `invocation`.
+        """
         return client.invocation is None and not client.connection.has_received()
 
     def close_waiting() -> None:
@@ -532,7 +537,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
             # _step_on() then has the runtime's coroutine send its answer.
             event_loop.run_until_complete(asyncio.sleep(0))
             for coroutine in coroutines:
-                coroutine.close()  # only the loops whose handler has ignored the cancellation still run
+                coroutine.close()  # a loop that waits for its event, or whose handler ignored the cancellation
             event_loop.close()
 
 
@@ -752,9 +757,9 @@ class _Invocation:
     """One invocation: what `next` said of it, and the ways to answer it.
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
-    `answer()` chooses among them. Each returns a function that sends the answer (after stream(), which
-    sends the chunks itself, the end). It does so by a method of the client, which an error tracker may
-    have wrapped, and handle_event_request() calls it outside of the task.
+    `answer()` chooses among them. Each returns a function that sends the answer; stream() itself has sent
+    the chunks, and returns one that sends the end. That is done by a method of the client, which an error
+    tracker may have wrapped, and handle_event_request() calls the function outside of the task.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -872,7 +877,7 @@ class _Invocation:
                 self.request_id, document, xray_cause, self.invocation_id, stream
             )
         if is_exit:
-            self.client.note_end_of_invocation()  # which wait_next_invocation() does, where one follows
+            self.client.note_end_of_invocation()
             raise exception
 
 
@@ -1238,7 +1243,8 @@ class _AsgiHandler:
                 has_begun = True
                 return {"type": "lifespan.startup"}
             if failure is not None and not started.done():
-                # Here, and not at the end: after its message the application may wait for a shutdown.
+                # send() has only noted the failure, as the application may raise one that tells more. This one
+                # waits for a shutdown instead.
                 started.set_exception(failure)
             await self.ending.wait()
             return {"type": "lifespan.shutdown"}
@@ -1791,7 +1797,7 @@ def _quicken_imports() -> None:
                     return spec
         else:
             if not places:
-                return None
+                return None  # else it may be a folder without __init__.py
         return slow_find_spec(self, fullname, target)
 
     def get_code(self: "Any", fullname: str) -> "Any":
@@ -3078,8 +3084,8 @@ class _Connection:
 
         Two socket options are read, 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to
         4. The cookie shows whether the function has closed our descriptor, or opened a file of its own
-        under the number. Where `has_function_run` is False, no code ran that could have done so, and the
-        cookie is not read. The memory shows whether bytes came unasked.
+        under the number. Where `has_function_run` is False, no code ran that is likely to have done so, and
+        the cookie is not read. The memory shows whether bytes came unasked.
         """
         if not self.is_usable:
             return False
@@ -3104,8 +3110,9 @@ class _Connection:
         likes).
         """
         # Code of the function's has run before each post; on an event loop it may run at any time; and before the
-        # first GET the import has run. Else, between a post and the GET that follows, only threads of it run.
-        may_be_first_get = not self.usual_202  # no post has been accepted yet
+        # first GET the import has run. But between a post and the GET that follows it none has, unless in a
+        # thread of the function's: that is not looked for, as it would cost each invocation 0.6 us.
+        may_be_first_get = not self.usual_202  # which the first accepted post sets
         has_function_run = bool(posted_to) or self.event_loop is not None or may_be_first_get
         is_reused = self._can_be_reused(has_function_run)
         while True:
@@ -3638,7 +3645,7 @@ class _Board:
     _SIGURG_STATE = 7
     _TAKEN = 0  # the worker has taken it, or none was sent
     _PENDING = 1
-    _IN_VAIN = 2  # the worker has taken it, and it was not the first for the same invocation
+    _IN_VAIN = 2  # the worker has taken it, and interrupted an invocation that it had interrupted before
     _ENTRIES = 8  # where the entries of the slots begin
 
     def __init__(self, index: int, slots: int) -> None:
@@ -3686,7 +3693,7 @@ class _WorkerClient(LambdaRuntimeClient):
         self.watch: "Optional[_DeadlineWatch]" = None
         self.began = self.deadline = 0.0
         self.next_look = _NEVER  # Unix time: when the watch is to look at this slot
-        self.is_last = False  # the process ends after this invocation
+        self.is_last = False  # the process ends after this invocation; with a watch: which was interrupted
 
     async def wait_next_invocation(self) -> _Invocation:
         self.note_end_of_invocation()
@@ -3791,7 +3798,7 @@ class _DeadlineWatch:
         request_id = getattr(_current_context.get(), "aws_request_id", None)
         for client in self.clients:
             if client.next_look <= _now() and client.invocation.request_id == request_id:
-                if client.is_last:  # interrupted before, and it blocks again
+                if client.is_last:  # it was interrupted before, and blocks again
                     memory[_Board._SIGURG_STATE] = _Board._IN_VAIN
                 client.board.mark(client.place, _OVERDUE)
                 client.next_look, client.is_last = _now() + _GRACE, True
@@ -3891,9 +3898,9 @@ class _Supervisor:
         """Whether a worker's event loop is blocked, and SIGURG, which this sends to it, has not helped.
 
         A worker that is not blocked cancels an invocation at its deadline, and abandons it when its grace is over.
-        So a slot that stays in one of these states for longer, counted from the deadline, tells of a blocked one.
+        So a slot that is still _RUNNING or _OVERDUE some time after the deadline tells of a blocked one.
         """
-        # An overdue one may have been interrupted by SIGURG, up to a _GRACE late, and then has a _GRACE to end in.
+        # An overdue one may have been interrupted by SIGURG: a _GRACE until that was taken, and one to end in.
         limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + _GRACE + _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
         if not any(late > limits.get(board.state(place), _NEVER) for place, late in lateness.items()):
