@@ -357,7 +357,8 @@ def _part_from_parent(event_loop: "Any") -> None:
     happens on it. And the child has a copy of each task, where only the code that has called fork()
     is to go on: so the steps of all others are cancelled.
     """
-    _signal.set_wakeup_fd(-1)  # else the parent's event loop would run its handler of the child's signals
+    # The child's signals would be written into the self-pipe, which the two share: the parent would handle them.
+    _signal.set_wakeup_fd(-1)
     selector: "Any" = getattr(event_loop, "_selector", None)
     if event_loop.is_closed() or not hasattr(selector, "fileno"):
         return  # the event loop is closed, or another library's, or polls without an epoll
@@ -444,7 +445,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
     With a plain handler its one client begins without an event loop, and suspends when it needs one.
     """
     coroutines: "list[Any]" = [_serve_invocations(client, handler) for client in clients]
-    # An async handler has the event loop from the start: tasks of the import run while `next` waits.
+    # An async handler has the event loop from the start, so that tasks that the function has made while it was
+    # imported run while `next` waits.
     if not is_async:
         try:
             # In a copy of the context variables: all plain invocations share it, and what they
@@ -533,8 +535,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
                 task.cancel()
             if tasks:
                 event_loop.run_until_complete(asyncio.wait(tasks, timeout=0.3))  # Lambda gives 0.5 s
-            # One more turn, for a task that has ended just now, as where the handler has stopped the event loop:
-            # _step_on() then has the runtime's coroutine send its answer.
+            # One more turn. A task may have ended in the last one, as where the handler has stopped the event loop:
+            # only now is its callback called, with which _step_on() has the runtime's coroutine send the answer.
             event_loop.run_until_complete(asyncio.sleep(0))
             for coroutine in coroutines:
                 coroutine.close()  # a loop that waits for its event, or whose handler ignored the cancellation
@@ -1219,10 +1221,10 @@ class _AsgiHandler:
             event_loop = asyncio.get_running_loop()
             self.started, self.ending = event_loop.create_future(), asyncio.Event()
             self.lifespan = self.variables.run(event_loop.create_task, self.run_lifespan())
-            # FastAPI calls what is not async in threads of anyio's, which end with the main task. For that anyio
-            # takes the task that has a callback of asyncio's or uvloop's run_until_complete(). No task that lasts
-            # has one here, so anyio would take the invocation's: each event would start a thread, and lose its
-            # thread-local values. Therefore the lifespan gets a callback that looks like uvloop's.
+            # FastAPI calls what is not async in threads of anyio's, which end with the main task. That is, to anyio,
+            # the one with the callback that asyncio's and uvloop's run_until_complete() add to their task. Here no
+            # task that lasts has this callback, so anyio would take the invocation's: each event would start a
+            # thread, and lose its thread-local values. Therefore the lifespan gets one that looks like uvloop's.
             self.lifespan.add_done_callback(_mark_as_main)
         try:
             await asyncio.shield(self.started)
@@ -1801,7 +1803,8 @@ def _quicken_imports() -> None:
         return slow_find_spec(self, fullname, target)
 
     def get_code(self: "Any", fullname: str) -> "Any":
-        has_own_methods = type(self) is not loader_class or len(vars(self)) > 2  # it has a name and a path
+        # A loader has a name and a path. What else has been set on it may be a method.
+        has_own_methods = type(self) is not loader_class or len(vars(self)) > 2
         is_everyday = not has_own_methods and fullname == self.name and type(self.path) is str
         if is_everyday and is_as_it_was():
             folder, _, file = self.path.rpartition("/")
@@ -3730,7 +3733,8 @@ class _WorkerClient(LambdaRuntimeClient):
     def note_end_of_invocation(self) -> None:
         if self.invocation is not None:
             if self.watch is None and self.seconds_if_overdue():
-                # Without a watch it is the supervisor that marks a slot _OVERDUE, when it ends the worker by SIGTERM.
+                # Without a watch it is the supervisor that marks a slot _OVERDUE, and sends SIGTERM with it. A worker
+                # that outlives that, for a _GRACE, shall take no other event.
                 self.is_last = True
             self.invocation, self.next_look = None, _NEVER
             self.board.mark(self.place, _IDLE)
