@@ -1794,7 +1794,7 @@ def _quicken_imports() -> None:
                         break
                     spec = make_spec(fullname, make_loader(fullname, path), origin=path)
                     spec.has_location, spec.submodule_search_locations = True, places
-                    if suffix == ".py":
+                    if suffix == ".py" and sys.version_info < (3, 15):  # where each module has a __cached__
                         spec.cached = f"{folder}/__pycache__/{stem}{compiled}"
                     return spec
         else:
