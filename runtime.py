@@ -369,7 +369,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         os.dup2(epoll.fileno(), selector.fileno(), inheritable=False)
     for handle in (*event_loop._ready, *event_loop._scheduled):
         handle.cancel()
-    registered_by_parent = len(selector.get_map())
+    registered_by_parent = len(selector.get_map())  # which still lists what the parent has registered
 
     def go_on() -> None:
         """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
@@ -1836,7 +1836,8 @@ def _quicken_imports() -> None:
             finally:
                 if buffer:
                     spare["buffer"] = buffer
-        return super(loader_class, self).get_code(fullname)  # a subclass may have another base with one
+        # Not base_class's: a subclass may have another base before that.
+        return super(loader_class, self).get_code(fullname)
 
     its_name = importlib._install.__code__.co_filename
     its_own = get_spec, get_data, path_stats, slow_get_code, cache_from_source, compile_bytecode
@@ -1929,7 +1930,8 @@ def _import_from_one_file(folder: str) -> None:
             return loader
         status = os.stat(path)
         if status.st_mtime == packed_at:
-            # As with Python's own compiled files, equal time and size stand for equal content.
+            # As with Python's own compiled files, equal time and size stand for equal content. All sources have
+            # got this time when they were packed: another size tells that it was with another `.modules`.
             if status.st_size != source_size:
                 give_up("is not of this folder")
                 return loader
@@ -3909,8 +3911,8 @@ class _Supervisor:
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
         if not any(late > limits.get(board.state(place), _NEVER) for place, late in lateness.items()):
             return False
-        # SIGURG comes first, and again if the worker took it and is still blocked. It has not helped if it is
-        # not taken within _GRACE, if the same invocation blocks again, or if a deadline is 10 * _GRACE ago.
+        # SIGURG comes first, and again if the worker took it and is still blocked: below it is pending, or was in
+        # vain. It has not helped if it is not taken within _GRACE, or if a deadline is 10 * _GRACE ago.
         if board.memory[_Board._SIGURG_STATE] == _Board._TAKEN:
             board.memory[_Board._SIGURG_STATE], board.sigurg_at = _Board._PENDING, _now()
             os.kill(board.pid, _signal.SIGURG)
