@@ -83,8 +83,8 @@ def run(handler: "Handler") -> None:
     Returns at once in a child of multiprocessing or a subinterpreter, which only imports the
     script again: its parent is the one that serves invocations.
     """
-    # In such a child the script's module has one of these names. To look for the key would not do: in a process
-    # that has such children, multiprocessing has made "__mp_main__" a second key of the module `__main__`.
+    # In such a child the script's module calls itself one of these. That sys.modules has the name is not enough:
+    # in a process that has such children, multiprocessing has put `__main__` there as "__mp_main__", too.
     for name in ("__mp_main__", "<fake __main__>"):
         if getattr(sys.modules.get(name), "__name__", None) == name:
             return
@@ -132,8 +132,9 @@ def _live(find_handler: "Callable[[], Handler]") -> "NoReturn":
         else:
             _serve(address, find_handler)
     except Exception as exception:
-        # In a process that serves, an OSError of the runtime's own calls means that the connection is lost. In the
-        # supervisor, which has no clients, it is fork()'s. issubclass(), not isinstance(): post_error() tells why.
+        # In a process that serves, and so has clients, an OSError of the runtime's own calls means that the
+        # connection is lost. In the supervisor, which has none, it means that fork() has failed.
+        # issubclass(), not isinstance(): post_error() tells why.
         if issubclass(type(exception), _ApiError) or (_process.clients and _is_our_own(exception)):
             name = f"AWS_LAMBDA_RUNTIME_API={address}:" if address else "AWS_LAMBDA_RUNTIME_API"
             _note(f"{name} {getattr(exception, 'strerror', exception)}")
@@ -299,8 +300,8 @@ def _set_path(task_root: str) -> None:
 def _make_room(folders: "list[str]") -> None:
     """Let the function have a `runtime.py` or `runtime/` of its own in one of these folders.
 
-    A module or package takes the name over, unless it is a copy of this file: what the copy's asgi()
-    returns would not be an _AsgiHandler to this module. A folder of modules without `__init__.py` is
+    A module or package takes the name over. A copy of this file does not: what its asgi() returns
+    would not be an _AsgiHandler to this module. A folder of modules without `__init__.py` is
     joined to this module: both `runtime.asgi` and the function's `runtime.handlers` are found.
     """
     for folder in folders:
@@ -371,7 +372,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         handle.cancel()
     registered_by_parent = len(selector.get_map())  # which still lists what the parent has registered
 
-    def go_on() -> None:
+    def keep_watch() -> None:
         """Run when the forking code returns or awaits, then each 0.1 s; end a child that has no work."""
         asyncio._set_running_loop(event_loop)  # which fork() has reset
         if event_loop._stopping:
@@ -381,7 +382,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         handles = (*event_loop._ready, *event_loop._scheduled)  # this call's own is on neither any more
         if nothing_can_come and all(handle.cancelled() for handle in handles):
             _end_in_child(_FAILED, "waits for what only its parent has")
-        event_loop.call_later(0.1, go_on)
+        event_loop.call_later(0.1, keep_watch)
 
     def handle_exception(event_loop: "Any", details: "dict[str, Any]") -> None:
         # fork() resets the running loop, so that from 3.14 on asyncio raises a RuntimeError when the step
@@ -392,7 +393,7 @@ def _part_from_parent(event_loop: "Any") -> None:
         elif exception.__context__ is not None:
             raise exception.__context__
 
-    event_loop._ready.append(asyncio.Handle(go_on, (), event_loop))
+    event_loop._ready.append(asyncio.Handle(keep_watch, (), event_loop))
     event_loop.set_exception_handler(handle_exception)
 
 
@@ -453,7 +454,7 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
             # set there is not seen by the tasks of the async ones that come later.
             copy_context().run(coroutines[0].send, None)
         except StopIteration as end:
-            _tell_supervisor(_RETIRES)  # its successor need not wait for atexit functions
+            _tell_supervisor(_RETIRES)  # now: it starts another worker without waiting for atexit functions
             sys.exit(end.value)
     import asyncio
 
@@ -500,8 +501,8 @@ def _run_loops(clients: "list[LambdaRuntimeClient]", handler: "Handler", is_asyn
         else:
             stop_if_all_have_ended()
 
-    # On Managed Instances a worker watches deadlines itself if it has told that its handler is async.
-    # Where a plain handler has returned something to await, the supervisor goes on watching them.
+    # On Managed Instances a worker watches deadlines itself if it has told its supervisor, in _serve(), that the
+    # handler is async. Where a plain one has returned something to await, the supervisor goes on watching them.
     if _process.board is not None and _process.board.told()[:1] == _ASYNC_READY:
 
         def abandon(client: "_WorkerClient") -> None:
@@ -760,8 +761,8 @@ class _Invocation:
 
     `response()`, `stream()` and `error()` prepare an answer while the function's code runs;
     `answer()` chooses among them. Each returns a function that sends the answer; stream() itself has sent
-    the chunks, and returns one that sends the end. That is done by a method of the client, which an error
-    tracker may have wrapped, and handle_event_request() calls the function outside of the task.
+    the chunks, and returns one that sends the end. These functions call a method of the client, which an
+    error tracker may have wrapped; handle_event_request() calls them outside of the invocation's task.
     """
 
     def __init__(self, client: "LambdaRuntimeClient", headers: "Headers", event_body: "Buffer") -> None:
@@ -1081,8 +1082,8 @@ class _HttpRequest:
         self.is_streamed = ".lambda-url." in domain if streaming is None else streaming
         stage = request_context.get("stage") or "$default"
         stage = "" if stage == "$default" else f"/{stage}"
-        # The path in an HTTP API's event, which has a "version" in both formats, begins with the stage, even
-        # where the path that the client asked for did not; a REST API's never does.
+        # An HTTP API's event, which one tells by its "version", has a path that begins with the stage, even where
+        # the path that the client asked for did not. A REST API's path never begins with it.
         path = _without_prefix(path or "/", stage if event.get("version") else "")
         if root_path is None:  # the stage is in the URL unless the domain is the owner's own
             root_path = stage if ".execute-api." in domain else ""
@@ -1099,8 +1100,8 @@ class _HttpRequest:
     def make_scope(self) -> "dict[str, Any]":
         return {
             "type": "http",
-            # 2.3 as in uvicorn, though send() raises after a hang-up, which 2.4 asks for. Told of 2.4, Starlette
-            # would wait for that error and not for http.disconnect: a stream with nothing to send would go on.
+            # send() raises after a hang-up, as 2.4 asks for. But told of 2.4, Starlette would wait for that error
+            # and not for http.disconnect: a stream with nothing to send would go on. So 2.3, as in uvicorn.
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": self.method,
@@ -1245,8 +1246,8 @@ class _AsgiHandler:
                 has_begun = True
                 return {"type": "lifespan.startup"}
             if failure is not None and not started.done():
-                # send() has only noted the failure, as the application may raise one that tells more. This one
-                # waits for a shutdown instead.
+                # send() has only noted the failure, as the application may go on to raise an exception that tells
+                # more. It has not: it waits for a shutdown.
                 started.set_exception(failure)
             await self.ending.wait()
             return {"type": "lifespan.shutdown"}
@@ -1332,7 +1333,8 @@ class _AsgiExchange:
         over = asyncio.Event()  # set when the response is complete or cut off: receive() then disconnects
 
         def notice_hang_up() -> None:
-            """The socket can be read: set `over` if Lambda has hung up; leave an early reply to stream.end()."""
+            """The socket can be read: set `over` if Lambda has hung up. A reply that it has sent before the end of
+            the response is left to stream.end()."""
             connection.event_loop.remove_reader(connection.sock)
             try:
                 data = connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
@@ -1662,8 +1664,8 @@ class _ImportHook:
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name == "typing" and self.interpreter_path and sys.version_info[:2] == (3, 14):
-            # 3.14's logging imports _colorize, which calls dataclass(). That looks into sys.modules["typing"]
-            # where it is there, and fails if that is a typing.py of the function's own. So _colorize is
+            # 3.14's logging imports _colorize, which calls dataclass(). If there is a sys.modules["typing"],
+            # dataclass() uses it, and fails where it is a typing.py of the function's own. So _colorize is
             # imported before such a file, as in AWS's runtime.
             found = PathFinder.find_spec(name)
             if found is not None and os.path.dirname(found.origin or "") not in self.interpreter_path:
@@ -1705,7 +1707,8 @@ def _prepare_for_children() -> None:
 
     Such a child is told its parent's sys.path and main script, and runs the script again. This
     file's folder is not on sys.path: it is added as the last, behind a `runtime` of the function's
-    own. And bootstrap has no script: main() has put this file in its place, which is left out here.
+    own. And bootstrap has no script: what main() has set as `__main__.__file__` is this file, which the
+    child is not to run.
     """
     spawn: "Any" = sys.modules["multiprocessing.spawn"]
     get_preparation_data = getattr(spawn, "get_preparation_data", None)
@@ -1798,8 +1801,8 @@ def _quicken_imports() -> None:
                         spec.cached = f"{folder}/__pycache__/{stem}{compiled}"
                     return spec
         else:
-            if not places:
-                return None  # else it may be a folder without __init__.py
+            if not places:  # else there is a folder, which needs no __init__.py
+                return None
         return slow_find_spec(self, fullname, target)
 
     def get_code(self: "Any", fullname: str) -> "Any":
@@ -1882,6 +1885,7 @@ def _import_from_one_file(folder: str) -> None:
     # code, the size of the source, and the source's hash.
     index: "dict[str, tuple[int, int, int, bytes]]" = {}
     reads = 0
+    reasons: "list[object]" = []  # why the file is used no more
 
     def read(offset: int, size: int) -> bytes:
         # Opened each time: functions close descriptors, and to keep it open gained nothing.
@@ -1916,10 +1920,9 @@ def _import_from_one_file(folder: str) -> None:
 
     def give_up(why: object) -> None:
         """Use the file no more, and say so once."""
-        # An index with entries: the file was in use until now. `code_starts_at` is 0: its head has been refused.
-        # Neither: an earlier call has cleared the index, and has said why.
-        if index or not code_starts_at:
+        if not reasons:
             _note(f"{file} {why}: its modules are imported from their own files (make dist builds it anew)")
+        reasons.append(why)
         index.clear()
 
     def load(name: str, path: str) -> "Any":
@@ -1936,9 +1939,10 @@ def _import_from_one_file(folder: str) -> None:
                 give_up("is not of this folder")
                 return loader
         elif status.st_size != source_size or source_hash(raw_magic, loader.get_data(path)) != its_hash:
-            # The source was edited, not only unpacked without its time. Its compiled file in __pycache__ has the
-            # old code, and is of the kind that Python does not compare with the source: `make` built it with
-            # `.modules`. Where path_stats() fails, SourceFileLoader.get_code() compiles the source instead.
+            # The source was edited. (With the same content it has another time because of how it was unpacked.)
+            # Its compiled file in __pycache__ has the old code, and is of the kind that Python does not compare with
+            # the source: `make` built it with `.modules`. Where path_stats() fails, SourceFileLoader.get_code()
+            # compiles the source instead.
             loader.path_stats = refuse
             return loader
 
@@ -3010,8 +3014,8 @@ class _Connection:
             # Before there is a new socket: it could get the number of a descriptor that the function has closed
             # and the event loop still polls.
             _mend_event_loop(self.event_loop)
-        # Only now is the old socket closed: its descriptor is free for the new one even when
-        # the function has used up all others.
+        # The old socket, if of no more use, was kept until now: so its descriptor is free for the new one even
+        # when the function has used up all others.
         self.close()
         _fill_standard_descriptors()
         try:
@@ -3698,7 +3702,8 @@ class _WorkerClient(LambdaRuntimeClient):
         self.watch: "Optional[_DeadlineWatch]" = None
         self.began = self.deadline = 0.0
         self.next_look = _NEVER  # Unix time: when the watch is to look at this slot
-        self.is_last = False  # the process ends after this invocation; with a watch: which was interrupted
+        # The process ends after this invocation. With a watch that is so if interrupt() has interrupted it.
+        self.is_last = False
 
     async def wait_next_invocation(self) -> _Invocation:
         self.note_end_of_invocation()
@@ -3906,7 +3911,7 @@ class _Supervisor:
         A worker that is not blocked cancels an invocation at its deadline, and abandons it when its grace is over.
         So a slot that is still _RUNNING or _OVERDUE some time after the deadline tells of a blocked one.
         """
-        # An overdue one may have been interrupted by SIGURG: a _GRACE until that was taken, and one to end in.
+        # An overdue one may have been interrupted by SIGURG, which may take a _GRACE to arrive; then it has another.
         limits = {_RUNNING: _MARGIN, _OVERDUE: _MARGIN + _GRACE + _GRACE}
         # A slot that has been answered since look_at() read it is in another state, and has no limit.
         if not any(late > limits.get(board.state(place), _NEVER) for place, late in lateness.items()):
