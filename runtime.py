@@ -683,8 +683,8 @@ async def handle_event_request(
             raise  # thrown in by _run_loops() when the process ends
         except BaseException as exception:
             # Whatever the handler raises, _call_function() makes an answer of it. So if there is none, the task was
-            # cancelled before its first step: this error is posted. If there is one, the function cancelled
-            # the task when nothing was left to await: the answer stands.
+            # cancelled before its first step: this error is posted. If there is one, the function cancelled the
+            # task in its last step, after which nothing was awaited any more: the answer stands.
             send_answer = send_answer or invocation.error(exception)
     await send_answer()
 
@@ -3652,6 +3652,7 @@ class _Board:
     # The byte behind the news. By SIGURG the supervisor has a worker interrupt an overdue invocation that blocks
     # its event loop (_DeadlineWatch). This byte tells the supervisor what has become of the last one sent.
     _SIGURG_STATE = 7
+    # Its values:
     _TAKEN = 0  # the worker has taken it, or none was sent
     _PENDING = 1
     _IN_VAIN = 2  # the worker has taken it, and interrupted an invocation that it had interrupted before
@@ -3793,7 +3794,7 @@ class _DeadlineWatch:
         else:  # it has ignored that
             client.board.mark(client.place, _ABANDONED)
             task._log_destroy_pending = False  # or asyncio logs an ERROR at the end of the process
-            client.invocation = None
+            client.invocation = None  # else note_end_of_invocation() would mark the slot _IDLE
             self.abandon(client)
 
     def interrupt(self, signum: int, frame: object) -> None:
