@@ -13,7 +13,7 @@ import sys
 import tempfile
 import unittest
 
-from miniature import REPO, Lambda
+from miniature import IMPORTLIBS_OWN, REPO, Lambda
 from root_fs import unpack
 
 if sys.version_info >= (3, 11):
@@ -33,10 +33,7 @@ FUNCTION = """
 import hashlib, io, json, os, pkgutil, re, sys, tempfile, warnings, weakref
 warnings.simplefilter("ignore")
 if os.environ.get("IMPORTLIBS_OWN"):
-    from importlib.machinery import FileFinder, SourceFileLoader
-    closure = dict(zip(FileFinder.find_spec.__code__.co_freevars, FileFinder.find_spec.__closure__))
-    FileFinder.find_spec = closure["slow_find_spec"].cell_contents
-    del SourceFileLoader.get_code
+    exec(os.environ["IMPORTLIBS_OWN"])
 STDLIB = os.path.dirname(os.__file__)
 # What starts a program, a browser or a console, prints, or belongs to another system; other people's tests.
 LEFT_OUT = re.compile(r"(^|\\.)(__main__|antigravity|this|idlelib|tests?|conftest|turtledemo|pip|_pyrepl|setup|distutils)(\\.|$)|_test|doctest_")
@@ -140,7 +137,7 @@ class Walk(unittest.TestCase):
         try:
             for file in self.files:
                 file.rename(f"{file}.away")
-            without = self.walk(names, IMPORTLIBS_OWN="1")
+            without = self.walk(names, IMPORTLIBS_OWN=IMPORTLIBS_OWN)
         finally:
             for file in self.files:
                 pathlib.Path(f"{file}.away").rename(file)

@@ -12,7 +12,7 @@ import unittest
 from unittest import mock
 
 import package
-from miniature import Lambda
+from miniature import IMPORTLIBS_OWN, Lambda
 
 EPOCH = package.EPOCH
 WAYS = "onefile", "pycache", "sources"  # where a module's code came from, which WHERE in its source becomes
@@ -314,15 +314,6 @@ def handler(event, context):
     "no_python/__init__.py": "", "no_python/NAME.py": "raise SystemExit('an extension module comes first')\n",
     "thing-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n", "thing-1.0.dist-info/RECORD": "package/__init__.py,,\n",
 }
-
-
-# Puts back what runtime.py has replaced: with this, a function is imported as by Python itself.
-IMPORTLIBS_OWN = """
-from importlib.machinery import FileFinder, SourceFileLoader
-closure = dict(zip(FileFinder.find_spec.__code__.co_freevars, FileFinder.find_spec.__closure__))
-FileFinder.find_spec = closure["slow_find_spec"].cell_contents
-del SourceFileLoader.get_code
-"""
 
 
 class NothingElseChanges(unittest.TestCase):

@@ -7,10 +7,10 @@ import sys
 import tempfile
 import unittest
 
-from miniature import Lambda
+from miniature import IMPORTLIBS_OWN, Lambda
 
 FUNCTION = r'''
-import importlib.machinery, importlib.util, marshal, os, pathlib, py_compile, struct, sys, tempfile, threading, traceback
+import importlib.machinery, importlib.util, marshal, os, pathlib, py_compile, sys, tempfile, threading, traceback
 from importlib.machinery import FileFinder, SourceFileLoader
 
 SourceLoader = SourceFileLoader.__mro__[2]
@@ -400,13 +400,7 @@ class QuickerImports(unittest.TestCase):
 
     def test_importlibs_own(self):
         """The list above is importlib's: it gives the same, but in its own way."""
-        restore = (
-            "from importlib.machinery import FileFinder, SourceFileLoader\n"
-            "own = dict(zip(FileFinder.find_spec.__code__.co_freevars, FileFinder.find_spec.__closure__))\n"
-            "FileFinder.find_spec = own['slow_find_spec'].cell_contents\n"
-            "del SourceFileLoader.get_code\n"
-        )
-        (self.task_root / "function.py").write_text(restore + FUNCTION)
+        (self.task_root / "function.py").write_text(IMPORTLIBS_OWN + FUNCTION)
         self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, "how it was opened": ["r"], "how that was opened": ["r"], "how they were found": [True, True]})
 
     def test_optimised(self):

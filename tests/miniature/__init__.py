@@ -24,14 +24,14 @@ from .process import (
 )
 
 __all__ = [
-    "FUNCTION_PYTHON", "FUNCTION_VERSION", "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
+    "FUNCTION_PYTHON", "FUNCTION_VERSION", "IMPORTLIBS_OWN", "LIMIT", "REPO", "SPLIT", "STREAMED_HTTP",
     "Fault", "Lambda", "Served", "bounded", "count_processors", "function", "head", "keeps_connections", "tell", "until", "until_asleep", "until_gone",
 ]
 
 
 def __getattr__(name):
     """What case.py has is imported by who asks for it: unittest takes longer to import than all else that `make run` needs of Python."""
-    if name not in ("Served", "keeps_connections"):
+    if name not in ("IMPORTLIBS_OWN", "Served", "keeps_connections"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import case
 
