@@ -60,7 +60,7 @@ __all__ = ["LambdaContext", "asgi", "main", "run", "wsgi"]
 __version__ = "1.1.0"
 
 # A function may replace time.time() and time.sleep(), as libraries that freeze time do.
-_now, _sleep = time.time, time.sleep
+_now, _now_exactly, _sleep = time.time, time.perf_counter, time.sleep
 
 # ---- How a process starts and ends -----------------------------------------------------------
 
@@ -2840,6 +2840,7 @@ class _ResponseStream:
         self.path = f"{_INVOCATION}/{_path_segment(request_id)}/response"
         self.echo = _echo(invocation_id)
         self.has_begun = False
+        self.next_look = self.look_interval = 0.0  # when and how often to look at the socket
         self.is_cut_off = False  # the API has hung up, or a chunk may be half sent: nothing can follow
 
     def _begin(self, is_metadata: bool) -> bytes:
@@ -2848,6 +2849,9 @@ class _ResponseStream:
         # cannot be: the function makes each chunk once. So the connection is looked at in full.
         if not self.connection.is_idle_and_open():
             self.connection.open()
+        # Between two chunks the function may close our socket and open one of its own under the number. A high one
+        # it gets only after 40 others, and a look each 50 us comes before that. A low one is looked at each time.
+        self.look_interval = 5e-5 if self.connection.take_high_descriptor() else 0.0
         self.has_begun = True
         media_type = "vnd.awslambda.http-integration-response" if is_metadata else "octet-stream"
         return self.connection.request_head(
@@ -2861,8 +2865,8 @@ class _ResponseStream:
     def write_now(self, data: "Buffer") -> "Optional[Awaitable[None]]":
         """Send a chunk; return what has yet to be awaited. Raises _StreamCutOff, as what it returns does.
 
-        Where the kernel takes a chunk that is not the first, no coroutine is made: with one, 20 bytes take 5 us
-        in place of 3. Of the 3 us, 0.6 are the look at the socket.
+        Where the kernel takes a chunk that is not the first, no coroutine is made: with one, 20 bytes take 4.3 us
+        in place of 2.3. A look at the socket each time would be another 0.9.
         """
         size = len(data)
         if not size:
@@ -2872,9 +2876,11 @@ class _ResponseStream:
         connection = self.connection
         try:
             # What send() does, but without its two calls, which take 8 % of the whole.
-            identity = connection.socket_identity
-            if identity and connection.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != identity:
-                raise BrokenPipeError
+            now = _now_exactly()
+            if now > self.next_look:
+                if connection._identify_socket() != connection.socket_identity:
+                    raise BrokenPipeError
+                self.next_look = now + self.look_interval
             if size < _SMALL_CHUNK:
                 chunk = b"%x\r\n%b\r\n" % (size, data)  # type: ignore[str-format]
                 sent = connection.sock.send(chunk, _NO_SIGNAL)
@@ -2976,6 +2982,7 @@ _SO_MEMINFO = 55  # its first four bytes: the memory held by received bytes that
 _SO_COOKIE = 57  # eight bytes that no other socket has, ever
 _NOTHING_RECEIVED = bytes(4)
 
+_LOW = 47  # a descriptor that the function may well get, as all below
 _SMALL_CHUNK = 1 << 12  # bytes; to copy fewer costs less than to hand them to the kernel in parts
 _SMALL_BODY = 1 << 16  # bytes; a request with fewer is copied into one piece, which sendall() takes
 _RECEIVE = 1 << 16  # bytes asked of the kernel at once: head and event of most invocations
@@ -3042,6 +3049,30 @@ class _Connection:
         except OSError as exception:
             _raise_if_not_ours(exception)
             return b""  # no socket any more, or a kernel before 4.12
+
+    def take_high_descriptor(self) -> bool:
+        """Move the socket to a descriptor that nothing else gets by chance; return whether it has one.
+
+        A function may close descriptors that are not its own, as libraries do that make a daemon. What it opens then
+        gets the lowest free ones: not the socket's, so that the next send fails.
+        """
+        low = self.sock
+        if low.fileno() > _LOW:
+            return True
+        # With more than 64 the kernel's table has to grow, which takes 10 ms in a process with threads.
+        for high in range(63, _LOW, -1):
+            # While the one below is free as well, no thread of the function's is given this one meanwhile.
+            if _identify(high) is None and _identify(high - 1) is None:
+                try:
+                    os.dup2(low.fileno(), high, inheritable=False)
+                except OSError as exception:
+                    _raise_if_not_ours(exception)
+                    break  # so many are not allowed
+                self.sock = _socket.socket(low.family, low.type, low.proto, high)
+                self.sock.setblocking(self.event_loop is None)
+                low.close()
+                return True
+        return False
 
     def close(self) -> None:
         self.is_usable = self.is_in_reply = False

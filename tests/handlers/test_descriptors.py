@@ -1,5 +1,6 @@
 """Functions that close descriptors which they have not opened, and open their own in their place."""
 
+import itertools
 import os
 import unittest
 
@@ -8,15 +9,15 @@ from miniature.process import tell
 
 # closerange() frees the numbers, which the function's own sockets and files then get.
 SOURCE = """
-import gc, os, select, socket, tempfile, threading
+import gc, os, resource, select, socket, tempfile, threading
 
 own, others = [], []
 
-def take(kind):
+def take(kind, most=100):
     highest = max(number for number in map(int, os.listdir("/proc/self/fd")) if number < 100)
     own.clear()
     os.closerange(3, 100)
-    while kind != "nothing" and max([each.fileno() for each in own], default=0) < highest:
+    while kind != "nothing" and len(own) < most and max([each.fileno() for each in own], default=0) < highest:
         if kind == "file":
             own.append(tempfile.TemporaryFile(buffering=0))
         elif kind == "epoll":
@@ -59,9 +60,13 @@ def handler(event, context):
         return taking(*event[17:].split(", "))
     return found()
 
-def taking(kind, size):
+def taking(kind, most, size):
+    "A stream, in whose middle the function takes the numbers; with a limit of 40 the socket cannot move to a high one."
+    if most == "all of 40":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    yield "zero"
     yield "one"
-    take(kind)
+    take(kind, most=20 if most == "20" else 100)
     yield "two" * int(size)
 """
 
@@ -90,12 +95,35 @@ class Taken(unittest.TestCase):
     @keeps_connections
     def test_in_the_middle_of_a_stream(self):
         """The connection is gone, and the stream with it: that is in the log, and the next event is answered."""
-        for kind in "connections", "socket pair", "file":
-            with self.subTest(kind), function(function=SOURCE) as root, Lambda(root) as aws:
+        for kind, most in itertools.product(("connections", "socket pair", "file"), ("20", "all", "all of 40")):
+            with self.subTest(kind, most=most), function(function=SOURCE) as root, Lambda(root) as aws:
                 for size in 1, 3000:  # a small chunk goes out in another way than a large one
-                    aws.send(f"take and stream, {kind}, {size}")
+                    aws.send(f"take and stream, {kind}, {most}, {size}")
                     self.assertEqual(aws.invoke("after").json, [])
                 self.assertEqual(aws.stderr.count("was cut off"), 2)
+
+    @keeps_connections
+    def test_a_stream_moves_the_socket_to_a_high_number(self):
+        """To one that is free, as is the one below it; there it stays. The function's own keep theirs."""
+        source = """
+import os, socket, stat
+
+own = os.open(__file__, os.O_RDONLY)
+for number in 63, 61:
+    os.dup2(own, number)
+
+def handler(event, context):
+    if event == "stream":
+        return iter(["one", "two"])
+    links = {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")}
+    files = [int(name) for name, link in links.items() if link == __file__ and int(name) != own]
+    sockets = [int(name) for name, link in links.items() if link.startswith("socket:") and int(name) > 2]
+    return sorted(files), sockets
+"""
+        with function(function=source) as root, Lambda(root) as aws:
+            for _ in range(2):
+                self.assertEqual(aws.invoke("stream").body, b"onetwo")
+                self.assertEqual(aws.invoke("look").json, [[61, 63], [60]])
 
     def test_a_thread_that_takes_them_while_next_waits(self):
         source = SOURCE + """

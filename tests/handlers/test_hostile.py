@@ -139,6 +139,18 @@ class Deeds(Test):
                 self.assertEqual(aws.invoke(2).json, 2)
                 self.assertEqual(aws.stderr, "")
 
+    @keeps_connections
+    def test_timeout_for_all_sockets_and_a_stream(self):
+        """A stream moves the connection to another descriptor, where it waits as long."""
+        source = "import socket\ndef handler(event, context):\n    socket.setdefaulttimeout(event)\n    return iter(['one', 'two'])"
+        for timeout in (0.01, 0):
+            with self.subTest(timeout), function(function=source) as root, Lambda(root) as aws:
+                aws.invoke(timeout)
+                aws.wait_for_next()
+                time.sleep(0.05)
+                self.assertEqual(aws.invoke(2).body, b"onetwo")
+                self.assertEqual(len({request.connection for request in aws.requests}), 1)
+
     def test_timeout_for_all_sockets_before_a_snapshot(self):
         source = "import socket\nsocket.setdefaulttimeout(0.01)\ndef handler(event, context):\n    return event"
         with function(function=source) as root, Lambda(root, env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}) as aws:

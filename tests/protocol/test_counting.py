@@ -72,7 +72,7 @@ class Counting(unittest.TestCase):
                         self.fail(f"SEED={SEED}, invocation {invocation}, {outcome}, {fate}: {error!r}; stderr: {process.errors[-2000:]}")
                     if invocation in (WARM, number - 1):
                         memory.append(resident(process.pid))
-                        descriptors.append(sorted(os.listdir(f"/proc/{process.pid}/fd")))
+                        descriptors.append(len(os.listdir(f"/proc/{process.pid}/fd")))  # a stream's has another number
                 self.assertEqual(api.request().kind, "next")
                 process.read()
                 self.assertNotIn(b"Traceback", process.errors)
