@@ -3002,6 +3002,7 @@ class _Connection:
         self.is_usable = False
         self.socket_identity = b""  # Linux's cookie of `sock`: the function may put another in its place
         self.usual_202 = b""  # the last 202 to a post: the next in the same second is the same, Date included
+        self.is_drained = False  # that was the last reply, and nothing was behind it
         self.is_in_reply = False  # a reply has begun to come, and is not here as a whole
 
     def move_to(self, event_loop: "Any") -> None:
@@ -3114,18 +3115,17 @@ class _Connection:
         except (OSError, AttributeError):
             return False
 
-    def _can_be_reused(self, has_function_run: bool = True) -> bool:
+    def _can_be_reused(self) -> bool:
         """is_idle_and_open() at a lower price: a hang-up goes unnoticed, and the request will find it.
 
-        Two socket options are read, 0.6 us each, where the recv() that also finds a hang-up takes 2.5 to
+        Two socket options are read, 0.9 us each, where the recv() that also finds a hang-up takes 2.5 to
         4. The cookie shows whether the function has closed our descriptor, or opened a file of its own
-        under the number. Where `has_function_run` is False, no code ran that is likely to have done so, and
-        the cookie is not read. The memory shows whether bytes came unasked.
+        under the number. The memory shows whether bytes came unasked.
         """
         if not self.is_usable:
             return False
         try:
-            if has_function_run and self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.socket_identity:
+            if self.sock.getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self.socket_identity:
                 return False
             return self.sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, 4) == _NOTHING_RECEIVED  # type: ignore[no-any-return]
         except OSError as exception:
@@ -3145,11 +3145,12 @@ class _Connection:
         likes).
         """
         # Code of the function's has run before each post; on an event loop it may run at any time; and before the
-        # first GET the import has run. But between a post and the GET that follows it none has, unless in a
-        # thread of the function's: that is not looked for, as it would cost each invocation 0.6 us.
-        may_be_first_get = not self.usual_202  # which the first accepted post sets
-        has_function_run = bool(posted_to) or self.event_loop is not None or may_be_first_get
-        is_reused = self._can_be_reused(has_function_run)
+        # first GET the import has run. But between a post's usual reply and the GET that follows it 10 us pass. That
+        # a thread of the function's closes the socket then, or bytes come unasked, is not looked for: it would cost
+        # each invocation 2 us, 3 % of its round trip.
+        needs_no_look = self.is_drained and self.is_usable and self.event_loop is None
+        is_reused = needs_no_look or self._can_be_reused()
+        self.is_drained = False
         while True:
             if not is_reused:
                 self.open()
@@ -3173,6 +3174,7 @@ class _Connection:
                 raise _ApiError("closed the connection without a reply")
             is_reused = False
         if data == self.usual_202:
+            self.is_drained = True
             return 202, {}, b""
         usual = _parse_usual_head(data)
         if usual is None:
@@ -3186,7 +3188,7 @@ class _Connection:
                 reply = status, headers, await self.read_body(status, headers, bytearray(rest))
             else:
                 reply = status, headers, whole
-                if status == 202:
+                if status == 202 and len(data) < _RECEIVE:  # else there may be more behind it
                     self.usual_202 = data
         self.is_in_reply = False
         if posted_to and reply[0] >= 300:

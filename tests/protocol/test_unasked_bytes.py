@@ -30,7 +30,7 @@ class Unasked(unittest.TestCase):
             with self.subTest(name), tempfile.TemporaryDirectory() as root, RawApi() as api:
                 Path(root, "function.py").write_text(FUNCTION)
                 with api.start(root, f"function.{name}"):
-                    for number in range(3):
+                    for number in range(4):
                         self.assertEqual(api.request().kind, "next")
                         api.send(event(f"asked-{number}", b"1"))
                         self.assertEqual(api.request().request_id, f"asked-{number}")
@@ -40,7 +40,7 @@ class Unasked(unittest.TestCase):
                         self.assertEqual((request.kind, api.connected), ("next", connected + 1))
                         api.send(event(f"next-{number}", b"3"))
                         self.assertEqual(api.request().request_id, f"next-{number}")
-                        api.send(accepted(100))
+                        api.send(accepted((100, RECEIVED_AT_ONCE)[number % 2]))  # the usual one, from then on
 
 
 if __name__ == "__main__":
