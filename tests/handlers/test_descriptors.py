@@ -106,7 +106,7 @@ class Taken(unittest.TestCase):
     def test_a_stream_moves_the_socket_to_a_high_number(self):
         """To one that is free, as is the one below it; there it stays. The function's own keep theirs."""
         source = """
-import os, socket, stat
+import os
 
 own = os.open(__file__, os.O_RDONLY)
 for number in 63, 61:
