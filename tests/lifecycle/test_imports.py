@@ -174,6 +174,14 @@ def scenarios():
     yield "in the folder, not in its list, and its time is the same", [importlib.util.find_spec(name) for name in ("unlisted", "unlisted_package")]
     os.utime(folder, (3, 3))
     yield "in the folder, and not in its list", importlib.util.find_spec("unlisted").name
+    write("grows")
+    importlib.invalidate_caches()
+    importlib.util.find_spec("nowhere")
+    write("grows/__init__")
+    os.utime(folder, (4, 4))
+    yield "a package has come beside a module", importlib.util.find_spec("grows").origin == f"{folder}/grows/__init__.py"
+    importlib.invalidate_caches()
+    yield "and caches are invalid", importlib.util.find_spec("grows").origin == f"{folder}/grows/__init__.py"
     pathlib.Path(folder, "leaves").mkdir()
     finder = FileFinder(folder + "/leaves", (SourceFileLoader, [".py"]))
     finder.find_spec("nowhere")
@@ -346,6 +354,8 @@ SAME_AS_IMPORTLIBS = {
     "in the list of its folder, but not there": None,
     "in the folder, not in its list, and its time is the same": [None, None],
     "in the folder, and not in its list": "unlisted",
+    "a package has come beside a module": False,
+    "and caches are invalid": True,
     "the folder is gone": None,
     "a folder that ends in slashes": ["compiled", True],
     "two threads at a time": ["compiled", "compiled", None],
@@ -401,7 +411,8 @@ class QuickerImports(unittest.TestCase):
     def test_importlibs_own(self):
         """The list above is importlib's: it gives the same, but in its own way."""
         (self.task_root / "function.py").write_text(IMPORTLIBS_OWN + FUNCTION)
-        self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, "how it was opened": ["r"], "how that was opened": ["r"], "how they were found": [True, True]})
+        differs = {"how it was opened": ["r"], "how that was opened": ["r"], "how they were found": [True, True], "a package has come beside a module": True}
+        self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, **differs})
 
     def test_optimised(self):
         self.assertEqual(self.found(PYTHONOPTIMIZE="1"), SAME_AS_IMPORTLIBS)
