@@ -1738,10 +1738,10 @@ _found_last: "tuple[Any, Any]" = (None, None)
 def _quicken_imports() -> None:
     """Give importlib's FileFinder a shorter find_spec(), and its SourceFileLoader a shorter get_code().
 
-    They look at the same files in the same order, and give what importlib's own would give; only the
-    folder of a module that is in its list is not looked at. What is not an everyday case they leave to
-    importlib's: subclasses; functions of importlib that somebody has replaced; a compiled file that is
-    missing, stale, damaged, large, or compared with its source by hash.
+    They look at the same files in the same order, and give what importlib's own would give. Only whether
+    the folder has changed they do not ask for a module that its list has and that is there. What is not an
+    everyday case they leave to importlib's: subclasses; functions of importlib that somebody has replaced;
+    a compiled file that is missing, stale, damaged, large, or compared with its source by hash.
     """
     importlib: "Any" = sys.modules["_frozen_importlib_external"]
     imp: "Any" = sys.modules["_imp"]

@@ -94,6 +94,19 @@ class UsedOrNot(unittest.TestCase):
         (self.folder / "module.py").write_text("where = 'longer by a few'\n")
         self.gives("longer by a few", "onefile")
 
+    def test_a_source_is_looked_at_once(self):
+        """By its finder, in a way that does not show here."""
+        (self.folder / "function.py").write_text("""
+import os
+asked, stat = [], os.stat
+os.stat = lambda path, *rest, **more: asked.append(str(path)) or stat(path, *rest, **more)
+import module
+os.stat = stat
+def handler(event, context):
+    return module.where, [path for path in asked if "module" in path]
+""")
+        self.assertEqual(self.outcome(), (["onefile", []], []))
+
     def test_a_source_that_is_newer_and_wrong(self):
         """Its error has the traceback that it has without the file."""
         (self.folder / "module.py").write_text("where = (\n")

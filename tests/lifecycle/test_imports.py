@@ -409,7 +409,7 @@ class QuickerImports(unittest.TestCase):
                 self.assertEqual(found[name], expected)
 
     def test_importlibs_own(self):
-        """The list above is importlib's: it gives the same, but in its own way."""
+        """The list above is importlib's, but for its own way, and for what it finds without being told that caches are invalid."""
         (self.task_root / "function.py").write_text(IMPORTLIBS_OWN + FUNCTION)
         differs = {"how it was opened": ["r"], "how that was opened": ["r"], "how they were found": [True, True], "a package has come beside a module": True}
         self.assertEqual(self.found(), {**SAME_AS_IMPORTLIBS, **differs})
