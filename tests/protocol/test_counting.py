@@ -63,6 +63,7 @@ class Counting(unittest.TestCase):
         with tempfile.TemporaryDirectory() as root, RawApi() as api:
             Path(root, "function.py").write_text(FUNCTION)
             with api.start(root) as process:
+                self.assertEqual(api.request().kind, "next")
                 for invocation in range(number):
                     outcome = chance.choice(outcomes)
                     fate = chance.choices(list(FATES), list(FATES.values()))[0]
@@ -73,7 +74,6 @@ class Counting(unittest.TestCase):
                     if invocation in (WARM, number - 1):
                         memory.append(resident(process.pid))
                         descriptors.append(kinds(process.pid))
-                self.assertEqual(api.request().kind, "next")
                 process.read()
                 self.assertNotIn(b"Traceback", process.errors)
         self.assertEqual(len(posts), number)
@@ -83,9 +83,10 @@ class Counting(unittest.TestCase):
         self.assertLess(memory[1] - memory[0], 1 << 20)
 
     def invoke(self, api, request_id, outcome, fate, chance, posts):
-        """One invocation, from its `next` to its answer, which is counted and checked."""
-        request = api.request()
-        self.assertEqual(request.kind, "next")
+        """One invocation, from its event to the next `next`. Its answer is counted and checked.
+
+        Then the process waits. Before, it may have closed its connection and not yet made another.
+        """
         text = "x" * chance.choice([0, 10, 1000, 20_000])
         body = json.dumps({"outcome": outcome, "text": text})
         send = api.send_last if fate == "lost before" else api.send
@@ -107,6 +108,7 @@ class Counting(unittest.TestCase):
             api.send(ACCEPTED)
             if fate == "accepted, closed silently":
                 api.hang_up()
+        self.assertEqual(api.request().kind, "next")
 
     def expect(self, api, request_id, outcome, body, text):
         post = api.request()
