@@ -1,5 +1,7 @@
 """What the Runtime API sends unasked right behind an answer is the answer to nothing."""
 
+import os
+import signal
 import tempfile
 import unittest
 from pathlib import Path
@@ -29,13 +31,17 @@ class Unasked(unittest.TestCase):
         for name in "handler", "asynchronous":
             with self.subTest(name), tempfile.TemporaryDirectory() as root, RawApi() as api:
                 Path(root, "function.py").write_text(FUNCTION)
-                with api.start(root, f"function.{name}"):
+                with api.start(root, f"function.{name}") as process:
                     for number in range(4):
                         self.assertEqual(api.request().kind, "next")
                         api.send(event(f"asked-{number}", b"1"))
                         self.assertEqual(api.request().request_id, f"asked-{number}")
                         connected = api.connected
+                        # More than one segment: a runtime that runs could ask after the first of them.
+                        os.kill(process.pid, signal.SIGSTOP)
+                        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
                         api.send(accepted(RECEIVED_AT_ONCE) + event("unasked", b"2"))
+                        os.kill(process.pid, signal.SIGCONT)
                         request = api.request()
                         self.assertEqual((request.kind, api.connected), ("next", connected + 1))
                         api.send(event(f"next-{number}", b"3"))
