@@ -72,6 +72,7 @@ def handler(event, context):
         """Not even where a handler raises at the moment in which they are."""
         source = """
 import os, signal
+import select  # not in the middle of print(): there a tick would end the import again and again
 
 is_awaited = False
 
