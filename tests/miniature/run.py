@@ -215,7 +215,8 @@ class Screen:
         end = time.monotonic() + seconds
         while True:
             with self.aws.condition:
-                self.aws.condition.wait_for(lambda: self.coming or ready(), end - time.monotonic())
+                # In pieces: Python hears of a Ctrl-C that comes in the microsecond before it waits when the wait is over.
+                self.aws.condition.wait_for(lambda: self.coming or ready(), min(end - time.monotonic(), 0.5))
                 if any(request is None and ERROR.search(data) for data, request in self.coming):
                     # It ends a stream, but may be here before the last chunks are.
                     self.aws.condition.wait_for(self.answered, 0.5)
