@@ -20,7 +20,7 @@ import time
 import unittest
 import zlib
 
-from miniature import REPO, bounded, function, tell, until
+from miniature import REPO, bounded, function, tell, until, until_asleep
 from miniature.files import Files
 
 PATH = "/2015-03-31/functions/%s/invocations"
@@ -699,6 +699,7 @@ class Reload(unittest.TestCase):
         for hangs in False, True:
             with serving(source.format(hangs)) as served:
                 first = served.invoke().json
+                until_asleep(first)
                 served.write("data", "")
                 self.assertNotEqual(served.invoke().json, first)
                 self.assertRegex(served.log, rf"(?s)data changed.*\nbye {first}\nSTART")
@@ -920,17 +921,17 @@ class AsLambda(unittest.TestCase):
                 print("terminates", os.getpid())
                 time.sleep(60)
             signal.signal(signal.SIGTERM, terminate)
-            def handler(event, context): pass
+            def handler(event, context): return os.getpid()
         """
         with tempfile.TemporaryDirectory() as temporary, serving(source, TMPDIR=temporary) as served:
-            served.invoke()
+            pid = served.invoke().json
+            until_asleep(pid)
             served.write("function.py", "")
             thread = threading.Thread(target=self.ask_in_vain, args=(served,))
             thread.start()
-            served.wait_log("terminates")
+            served.wait_log(f"terminates {pid}")
             self.assertEqual(served.stop(), 130)
             thread.join(30)
-            pid = re.search(r"terminates (\d+)", served.log)[1]
             until(lambda: not alive(pid), "the process is left")
             self.assertEqual(os.listdir(temporary), [])
 
