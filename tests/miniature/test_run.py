@@ -16,13 +16,14 @@ import sys
 import sysconfig
 import tempfile
 import textwrap
+import threading
 import traceback
 import unittest
 from unittest import mock
 
-from miniature import REPO, Lambda, bounded, function, tell
+from miniature import REPO, Lambda, bounded, function, tell, until_asleep
 from miniature.hints import hint
-from miniature.run import find_handler, main, peak_memory, pretty, read_event
+from miniature.run import Screen, find_handler, main, peak_memory, pretty, read_event
 
 REPORT = re.compile(
     r"^REPORT RequestId: [0-9a-f-]{36}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms"
@@ -751,6 +752,28 @@ class Live(unittest.TestCase):
         self.assertNotEqual(process.returncode, 0)
         with self.assertRaises(ProcessLookupError):
             os.kill(function_, 0)
+
+    def test_a_signal_that_interrupts_no_wait(self):
+        """Python hears of it when the wait is over: of one that another thread gets, as here, and of a Ctrl-C in the microsecond before the wait."""
+        class Heard(Exception):
+            pass
+
+        def handler(number, frame):
+            raise Heard
+
+        def signal_this_thread():
+            with aws.condition:  # the main thread has begun to wait
+                until_asleep(os.getpid())
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, handler))
+        thread = threading.Thread(target=signal_this_thread)
+        with bounded("it is not heard"), Lambda(".", start=False) as aws:
+            screen = Screen(aws)
+            with self.assertRaises(Heard), aws.condition:
+                thread.start()
+                screen.wait(lambda: False, 1000)
+            thread.join()
 
 
 class Stream(unittest.TestCase):
