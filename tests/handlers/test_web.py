@@ -754,8 +754,7 @@ class Lifespan(unittest.TestCase):
         source = LIFESPAN.replace("asyncio.sleep(0.01)", "asyncio.sleep(60)") + own
         with function(function=source) as root, Lambda(root) as aws:
             aws.invoke(event())
-            aws.wait_for_next()
-            until_asleep(aws.process.pid)
+            aws.wait_until_idle()
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 5)
             self.assertEqual(aws.log, "startup\nown\nshutdown\nclosed\n")

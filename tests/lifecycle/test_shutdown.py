@@ -37,19 +37,13 @@ atexit.register(print, "at exit")
 """
 
 
-def polls(aws):
-    """Wait until `next` blocks. A signal in the microsecond before a system call waits for its end: so is Python."""
-    aws.wait_for_next()
-    until_asleep(aws.process.pid)
-
-
 class WhileNextWaits(unittest.TestCase):
     def test_the_handler_runs_and_then_atexit(self):
         for kind, handler in HANDLERS.items():
             for name, source in ("signal.signal", SIGNAL_HANDLER), ("add_signal_handler", LOOP_HANDLER):
                 with self.subTest(kind, installed_by=name), function(function=source + handler) as root, Lambda(root) as aws:
                     self.assertEqual(aws.invoke().json, "here")
-                    polls(aws)
+                    aws.wait_until_idle()
                     aws.signal(signal.SIGTERM)
                     self.assertEqual(aws.wait(), 0)
                     self.assertEqual(aws.log, f"stopping: {int(signal.SIGTERM)}\nat exit\n")
@@ -61,11 +55,11 @@ class WhileNextWaits(unittest.TestCase):
         on_loop = LOOP_HANDLER.replace("lambda: loop.create_task(stop())", "print, 'signal'")
         for kind, source in ("plain handler", by_signal), ("async handler", by_signal), ("plain handler", on_loop):
             with self.subTest(kind, source=source), function(function=source + HANDLERS[kind]) as root, Lambda(root) as aws:
-                polls(aws)
+                aws.wait_until_idle()
                 aws.signal(signal.SIGTERM)
                 aws.wait_for(lambda: aws.log == "signal\n")
                 self.assertEqual(aws.invoke().json, "here")
-                polls(aws)
+                aws.wait_until_idle()
                 invoked = [request.kind for request in aws.requests if "extension" not in request.kind]
                 self.assertEqual(invoked, ["next", "response", "next"])
 
@@ -82,7 +76,7 @@ class WhileNextWaits(unittest.TestCase):
                 return "here"
         """
         with function(function=source) as root, Lambda(root) as aws:
-            polls(aws)
+            aws.wait_until_idle()
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.wait(), 0)
             self.assertEqual(aws.log, "at exit\n")
@@ -132,7 +126,7 @@ class WhileTheHandlerRuns(unittest.TestCase):
             request_id = self.running(aws)
             aws.signal(signal.SIGTERM)
             self.assertEqual(aws.answer(request_id).json, "x")
-            polls(aws)
+            aws.wait_until_idle()
 
     def test_on_the_event_loop(self):
         """An async handler sees the signal as asyncio shows it: at its `await`."""
@@ -160,7 +154,7 @@ class CtrlC(unittest.TestCase):
         """As any program ends of it: quietly, with 128 and the signal's number."""
         for kind, handler in HANDLERS.items():
             with self.subTest(kind), function(function=handler) as root, Lambda(root) as aws:
-                polls(aws)
+                aws.wait_until_idle()
                 aws.signal(signal.SIGINT)
                 self.assertEqual((aws.wait(), aws.log, aws.stderr), (130, "", ""))
 
@@ -169,7 +163,7 @@ class Registration(unittest.TestCase):
     def test_before_the_first_next(self):
         with function(function=SIGNAL_HANDLER + HANDLERS["plain handler"]) as root, Lambda(root) as aws:
             aws.invoke()
-            polls(aws)
+            aws.wait_until_idle()
             aws.wait_for(lambda: len(aws.requests) == 5)
             self.assertEqual(aws.kinds[0], "extension/register")
             self.assertCountEqual(aws.kinds[1:], ["extension/event/next", "next", "response", "next"])
@@ -188,7 +182,7 @@ class Registration(unittest.TestCase):
                 self.assertEqual(aws.invoke().json, "here")
                 self.assertEqual(aws.kinds[0], "extension/register")
                 self.assertCountEqual(aws.kinds[1:3], ["extension/event/next", "restore/next"])
-                polls(aws)
+                aws.wait_until_idle()
                 aws.signal(signal.SIGTERM)
                 self.assertEqual(aws.wait(), 0)
 
@@ -207,7 +201,7 @@ class Registration(unittest.TestCase):
                     self.assertEqual(aws.invoke().json, "here")
                     self.assertRegex(aws.stderr, r"^runtime: .*SIGTERM.*\n$")
                     self.assertEqual(aws.kinds[:2], ["extension/register", "next"])
-                    polls(aws)
+                    aws.wait_until_idle()
                     aws.signal(signal.SIGTERM)
                     self.assertEqual(aws.wait(), 0)
                     self.assertIn("at exit", aws.log)
@@ -225,7 +219,7 @@ class Registration(unittest.TestCase):
         ):
             with self.subTest(statement), function(function=source.format(statement)) as root, Lambda(root) as aws:
                 self.assertFalse(aws.invoke().json)
-                polls(aws)
+                aws.wait_until_idle()
                 self.assertEqual(aws.kinds, ["next", "response", "next"])
                 aws.signal(signal.SIGTERM)
                 if survives:

@@ -246,6 +246,11 @@ class Lambda(Api):
         self.wait_for(lambda: self.status is not None, timeout, "the process goes on")
         return self.status
 
+    def wait_until_idle(self):
+        """Wait until the process sleeps in a `next`. A signal in the microsecond before would wait for the end of that sleep: so is Python."""
+        self.wait_for_next()
+        until_asleep(self.process.pid)
+
     def close(self):
         """End the process and all that it started, the API and its threads."""
         self.kill()

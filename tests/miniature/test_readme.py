@@ -18,7 +18,7 @@ import threading
 import unittest
 import urllib.request
 
-from miniature import REPO, STREAMED_HTTP, Lambda, bounded, function, until_asleep
+from miniature import REPO, STREAMED_HTTP, Lambda, bounded, function
 
 TEXT = pathlib.Path(REPO, "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"(?ms)^```([^\n]*)$\n(.*?)^```$", TEXT)
@@ -115,8 +115,7 @@ class Examples(unittest.TestCase):
         with example("shutdown") as aws:
             self.assertEqual(aws.invoke().json, "ok")
             self.assertEqual(len(aws.sent("extension/register")), 1)
-            aws.wait_for_next()
-            until_asleep(aws.process.pid)
+            aws.wait_until_idle()
             aws.signal(signal.SIGTERM)
             self.assertEqual((aws.wait(), aws.log), (0, "closing the pool\n"))
 
