@@ -91,7 +91,7 @@ serve:  ## a function behind a port: FUNCTION=folder HANDLER=file.function PORT=
 # the longest first, so that none is left alone at the end; lifecycle waits for three quarters. In CI as many as there are processors:
 # no process is then late for want of one, as for the 100 ms in which it has to say where it hangs.
 PYTHONFLAGS ?=
-test:  ## the tests: standard library only, no network, 52 s on two processors; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
+test:  ## the tests: standard library only, no network, 1 to 2 minutes on two processors; ROOM=handlers for one room; PYTHONFLAGS="-W error -X dev" as CI runs them
 	@$(MAKE) -f $(here)/Makefile -s -k -j$$(($$(getconf _NPROCESSORS_ONLN)$(if $(CI),, + 2))) $(if $(filter output-sync,$(.FEATURES)),-O) PYTHON="$$PYTHON" $(or $(ROOM:%=test-%),$(ROOMS:%=test-%))
 # In tests/, where the tests find `miniature`. Those that call make shall not find this one's flags, nor what the caller's
 # shell has set for it; and what they unpack is for all to read, as on Lambda.
